@@ -1,0 +1,120 @@
+//! Bytes to appends: the wire formats, each decoded straight into the columns of `gather`.
+//!
+//! A decoder sees an inflated body and a [`Database`](crate::gather::Database), never a request, a
+//! socket or a clock: the same bytes give the same columns. No row objects: a value is converted
+//! once and written once, into the buffer that the record batch will own.
+//!
+//! A row is appended whole or not at all. A row that cannot be taken becomes a [`Rejection`] and
+//! costs its neighbours nothing.
+
+pub mod cursor;
+
+pub mod number;
+
+pub mod line_protocol;
+
+pub mod msgpack;
+
+use std::fmt;
+
+use crate::gather::AppendError;
+use crate::limits::Limits;
+use crate::timestamp::Timestamp;
+
+/// A wire format.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// InfluxDB line protocol; `schemas/wire/line_protocol.ebnf`.
+    LineProtocol,
+    /// Arc's and Telegraf's MessagePack shapes; `schemas/wire/msgpack.md`.
+    MessagePack,
+}
+
+/// Unit of the timestamps in a body.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Precision {
+    /// Guessed per value from its magnitude: `|t|/1e9 < 5` s, `< 5e3` ms, `< 5e6` us, else ns.
+    Auto,
+    /// Nanoseconds.
+    #[default]
+    Nanosecond,
+    /// Microseconds.
+    Microsecond,
+    /// Milliseconds.
+    Millisecond,
+    /// Seconds.
+    Second,
+    /// Minutes, InfluxDB 1.x only.
+    Minute,
+    /// Hours, InfluxDB 1.x only.
+    Hour,
+}
+
+/// What a decoder knows besides the body; nothing of it changes while a body is decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Unit of the timestamps in a line-protocol body.
+    pub precision: Precision,
+    /// Time of rows that carry none; one for the whole body.
+    pub received: Timestamp,
+    /// The bounds in force.
+    pub limits: &'a Limits,
+}
+
+/// What became of a body's rows.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Rows that are in the columns.
+    pub accepted: u64,
+    /// Rows that are not.
+    pub rejected: u64,
+    /// Fields left out of accepted rows: `NaN` and `Inf` in line protocol, fields named `time`.
+    pub dropped_fields: u64,
+    /// The first rejections, at most `limits.reported_errors_max`, in body order.
+    pub rejections: Vec<Rejection>,
+}
+
+impl Report {
+    /// Counts a rejected row and keeps its description while there is room.
+    #[cold]
+    pub fn reject(&mut self, limits: &Limits, rejection: Rejection) {
+        self.rejected += 1;
+        if self.rejections.len() < limits.reported_errors_max {
+            self.rejections.push(rejection);
+        }
+    }
+}
+
+/// One row that was not taken: where it stands and why.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Rejection {
+    /// Line protocol: physical line, from 1. MessagePack: row of the body, from 1.
+    pub line: u64,
+    /// First byte of the row in the inflated body.
+    pub start: usize,
+    /// Byte after the row's last, or after the last one that could be read.
+    pub end: usize,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a row was not taken; the texts are golden-tested.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// The columns refused it.
+    Append(AppendError),
+    /// The line is not line protocol.
+    LineProtocol(line_protocol::LineError),
+    /// The item is not a row of MessagePack.
+    MessagePack(msgpack::ItemError),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Append(error) => error.fmt(f),
+            Self::LineProtocol(error) => error.fmt(f),
+            Self::MessagePack(error) => error.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Values to columns to record batches.
+//!
+//! A shard owns [`Tables`]; a database in it is a [`Database`] of [`TableBuilder`]s, one for every
+//! measurement. Decoders append to them; the engine seals them into [`Chunk`]s that `persist`
+//! writes. Nothing here knows a wire format, reads a clock, or touches a file.
+
+mod append_error;
+
+mod column_builder;
+
+mod database;
+
+mod key_shape;
+
+mod registry;
+
+mod series;
+
+mod table_builder;
+
+pub use append_error::AppendError;
+pub use column_builder::{StringValues, TimeValues};
+pub use database::{Atomicity, Chunk, Database, TableIndex, Tables};
+pub use key_shape::{KEY_WINDOW, Predicted};
+pub use registry::{Column, Measurement, Registry};
+pub use series::{SeriesIndex, TagKey};
+pub use table_builder::{ColumnIndex, TableBuilder};

@@ -1,0 +1,129 @@
+//! What a column is: its kind, its role, and the name it is written under.
+//!
+//! | kind   | taken from the wire           | Arrow                         | Parquet                  |
+//! |--------|-------------------------------|-------------------------------|--------------------------|
+//! | Bool   | booleans                      | `Boolean`                     | BOOLEAN                  |
+//! | I64    | integers                      | `Int64`                       | INT64                    |
+//! | U64    | unsigned integers             | `Int64` or `Decimal128(20,0)` | INT64 or DECIMAL(20,0)   |
+//! | F64    | floats                        | `Float64`                     | DOUBLE                   |
+//! | String | strings                       | `Utf8`, tags a dictionary     | BYTE_ARRAY, STRING       |
+//! | Time   | timestamps                    | `Timestamp(us, UTC)`          | INT64, TIMESTAMP(MICROS) |
+
+use std::fmt;
+
+/// Kind of a column's values, fixed by the first accepted one (decision 5).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ColumnKind {
+    /// `true` or `false`.
+    Bool,
+    /// 64-bit signed integer.
+    I64,
+    /// 64-bit unsigned integer; see [`Unsigned`] for how it is written.
+    U64,
+    /// 64-bit float.
+    F64,
+    /// UTF-8 text.
+    String,
+    /// Microseconds since 1970-01-01 UTC.
+    Time,
+}
+
+impl ColumnKind {
+    /// The name users see in errors and in `/api/v1/tables`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "boolean",
+            Self::I64 => "integer",
+            Self::U64 => "unsigned",
+            Self::F64 => "float",
+            Self::String => "string",
+            Self::Time => "timestamp",
+        }
+    }
+
+    /// The kind of that name, as pinned schemas spell it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Bool, Self::I64, Self::U64, Self::F64, Self::String, Self::Time]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+}
+
+impl fmt::Display for ColumnKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a column is to its rows.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Role {
+    /// Part of the series: a string that identifies what was measured.
+    Tag,
+    /// A measured value.
+    Field,
+    /// The row's time (`time`, `time_ns`).
+    Time,
+}
+
+impl Role {
+    /// The name users see in errors, in `/api/v1/tables` and in column metadata.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tag => "tag",
+            Self::Field => "field",
+            Self::Time => "time",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How U64 columns are written; Delta has no unsigned integer (decision 5).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Unsigned {
+    /// As INT64; a row with a larger value is rejected by name.
+    #[default]
+    Int64,
+    /// As DECIMAL(20,0), which holds every value.
+    Decimal,
+}
+
+/// Name of the time column, reserved.
+pub const TIME: &str = "time";
+/// Name of the column with the nanoseconds below a microsecond, reserved.
+pub const TIME_NS: &str = "time_ns";
+
+/// Field metadata key of a column's role ([`Role::name`]).
+pub const METADATA_ROLE: &str = "peristyle.role";
+/// Field metadata key of the name a column had on the wire.
+pub const METADATA_NAME: &str = "peristyle.name";
+/// Field metadata key of a column's kind ([`ColumnKind::name`]).
+pub const METADATA_KIND: &str = "peristyle.kind";
+
+/// The name a column is written under: `name` with what Delta cannot hold as `%XX`
+/// (space, `,;{}()=`, control characters, and `%` and `~` themselves, so that it can be read back).
+///
+/// `twins` is how many columns of the table already have a name that is equal but for case; it is
+/// appended as `~n`, because Delta and Spark compare names without case.
+pub fn physical_name(name: &str, twins: usize) -> String {
+    let mut physical = String::with_capacity(name.len());
+    for char in name.chars() {
+        if char.is_control() || " ,;{}()=%~".contains(char) {
+            let mut utf8 = [0; 4];
+            for byte in char.encode_utf8(&mut utf8).bytes() {
+                physical.push_str(&format!("%{byte:02X}"));
+            }
+        } else {
+            physical.push(char);
+        }
+    }
+    if twins > 0 {
+        physical.push_str(&format!("~{twins}"));
+    }
+    physical
+}
