@@ -2,8 +2,12 @@
 
 pub mod gather;
 
+pub mod persist;
+
 pub mod limits;
 
 pub mod schema;
+
+pub mod segment;
 
 pub mod timestamp;
