@@ -9,6 +9,8 @@
 //! | String | strings                       | `Utf8`, tags a dictionary     | BYTE_ARRAY, STRING       |
 //! | Time   | timestamps                    | `Timestamp(us, UTC)`          | INT64, TIMESTAMP(MICROS) |
 
+pub mod pinned;
+
 use std::fmt;
 
 /// Kind of a column's values, fixed by the first accepted one (decision 5).
