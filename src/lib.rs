@@ -4,6 +4,8 @@ pub mod gather;
 
 pub mod persist;
 
+pub mod config;
+
 pub mod limits;
 
 pub mod schema;
