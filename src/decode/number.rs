@@ -20,8 +20,11 @@
 pub enum NumberError {
     /// The bytes are not a number of that form.
     Invalid,
-    /// A number, but beyond what the type holds.
-    OutOfRange,
+    /// A number that ends before `next`, but beyond what the type holds.
+    OutOfRange {
+        /// Position after its last byte.
+        next: usize,
+    },
 }
 
 /// A value and the position after its last byte.
@@ -33,8 +36,7 @@ const EXACT_POWERS: [f64; 23] = [
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
 /// The powers of ten that scale a value by up to eight further digits.
-const POWERS: [u64; 9] =
-    [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+const POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 /// Largest mantissa such that it and every smaller one are exact in an `f64`.
 const EXACT_MANTISSA_MAX: u64 = 1 << 53;
 /// Digits that cannot overflow a `u64`.
@@ -47,8 +49,9 @@ const EXPONENT_MAX: i64 = 1 << 32;
 pub fn signed(padded: &[u8], at: usize) -> Parsed<i64> {
     let negative = padded.get(at) == Some(&b'-');
     let (magnitude, next) = unsigned(padded, at + usize::from(negative))?;
-    let value = if negative { 0_i64.checked_sub_unsigned(magnitude) } else { magnitude.try_into().ok() };
-    Ok((value.ok_or(NumberError::OutOfRange)?, next))
+    let value =
+        if negative { 0_i64.checked_sub_unsigned(magnitude) } else { magnitude.try_into().ok() };
+    Ok((value.ok_or(NumberError::OutOfRange { next })?, next))
 }
 
 /// An integer without a sign, `0..=u64::MAX`.
@@ -58,7 +61,7 @@ pub fn unsigned(padded: &[u8], at: usize) -> Parsed<u64> {
     match run.count {
         0 => Err(NumberError::Invalid),
         1..=SAFE_DIGITS => Ok((run.value, at + run.count)),
-        _ => long_unsigned(padded, at, run.count).map(|value| (value, at + run.count)),
+        _ => long_unsigned(padded, at, at + run.count),
     }
 }
 
@@ -120,7 +123,7 @@ fn long_float(padded: &[u8], at: usize, mut next: usize, digits: Digits) -> Pars
     }
     let text = padded.get(at..next).unwrap_or_default();
     let value: f64 = lexical_core::parse(text).map_err(|_| NumberError::Invalid)?;
-    if value.is_finite() { Ok((value, next)) } else { Err(NumberError::OutOfRange) }
+    if value.is_finite() { Ok((value, next)) } else { Err(NumberError::OutOfRange { next }) }
 }
 
 /// The exponent of a float, from the byte after its `e`; cut to `EXPONENT_MAX`.
@@ -128,22 +131,21 @@ fn exponent(padded: &[u8], at: usize) -> Parsed<i64> {
     let sign = padded.get(at).filter(|it| matches!(it, b'+' | b'-'));
     let digits_at = at + usize::from(sign.is_some());
     let (magnitude, next) = match unsigned(padded, digits_at) {
-        Err(NumberError::OutOfRange) => (u64::MAX, digits_at + digits(padded, digits_at, 0).count),
+        Err(NumberError::OutOfRange { next }) => (u64::MAX, next),
         parsed => parsed?,
     };
     let magnitude = i64::try_from(magnitude).unwrap_or(EXPONENT_MAX).min(EXPONENT_MAX);
     Ok((if sign == Some(&b'-') { -magnitude } else { magnitude }, next))
 }
 
-/// `count` digits, more than a `u64` holds unless the first ones are zeros.
+/// The digits `at..next`, more than a `u64` holds unless the first ones are zeros.
 #[cold]
-fn long_unsigned(padded: &[u8], at: usize, count: usize) -> Result<u64, NumberError> {
-    let run = padded.get(at..at + count).unwrap_or_default();
-    run.iter()
-        .try_fold(0_u64, |value, digit| {
-            value.checked_mul(10)?.checked_add(u64::from(digit.wrapping_sub(b'0')))
-        })
-        .ok_or(NumberError::OutOfRange)
+fn long_unsigned(padded: &[u8], at: usize, next: usize) -> Parsed<u64> {
+    let run = padded.get(at..next).unwrap_or_default();
+    let value = run.iter().try_fold(0_u64, |value, digit| {
+        value.checked_mul(10)?.checked_add(u64::from(digit.wrapping_sub(b'0')))
+    });
+    Ok((value.ok_or(NumberError::OutOfRange { next })?, next))
 }
 
 /// A run of digits, possibly empty.
