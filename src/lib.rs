@@ -1,1 +1,9 @@
+//! Peristyle.
 
+pub mod gather;
+
+pub mod limits;
+
+pub mod schema;
+
+pub mod timestamp;

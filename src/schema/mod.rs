@@ -9,6 +9,8 @@
 //! | String | strings                       | `Utf8`, tags a dictionary     | BYTE_ARRAY, STRING       |
 //! | Time   | timestamps                    | `Timestamp(us, UTC)`          | INT64, TIMESTAMP(MICROS) |
 
+pub mod pinned;
+
 use std::fmt;
 
 /// Kind of a column's values, fixed by the first accepted one (decision 5).
@@ -116,14 +118,18 @@ pub fn physical_name(name: &str, twins: usize) -> String {
         if char.is_control() || " ,;{}()=%~".contains(char) {
             let mut utf8 = [0; 4];
             for byte in char.encode_utf8(&mut utf8).bytes() {
-                physical.push_str(&format!("%{byte:02X}"));
+                let hex = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
+                physical.push('%');
+                physical.push(hex(byte >> 4).to_ascii_uppercase());
+                physical.push(hex(byte & 15).to_ascii_uppercase());
             }
         } else {
             physical.push(char);
         }
     }
     if twins > 0 {
-        physical.push_str(&format!("~{twins}"));
+        physical.push('~');
+        physical.push_str(&twins.to_string());
     }
     physical
 }
