@@ -2,9 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod binary;
+
 mod config;
 
 mod gather;
+
+mod http_client;
+
+mod live;
 
 mod schemas;
 
