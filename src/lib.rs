@@ -1,5 +1,7 @@
 //! Peristyle.
 
+pub mod decode;
+
 pub mod gather;
 
 pub mod limits;

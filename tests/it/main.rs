@@ -2,4 +2,13 @@
 
 mod gather;
 
+mod lines;
+
+#[path = "../naive/mod.rs"]
+mod naive;
+
+mod number;
+
 mod support;
+
+mod vectors;

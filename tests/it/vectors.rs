@@ -65,7 +65,7 @@ fn vector(file: &str, line: usize, record: &str) -> Vector {
     let target = record.get("ours").unwrap_or(&record);
     let mut expected = Outcome::default();
     for row in target.get_array("lines").unwrap() {
-        expected.push(expected_row(row), precision);
+        expected.rows.push(lines::stored(expected_row(row), precision));
     }
     for error in target.get_array("errors").into_iter().flatten() {
         let line = error.get("line_number").or_else(|| error.get("line"));
@@ -73,7 +73,8 @@ fn vector(file: &str, line: usize, record: &str) -> Vector {
         expected.rejections.push((line.and_then(ValueAsScalar::as_u64).unwrap(), reason.into()));
     }
     let names_rejections = target.get("errors").is_some();
-    Vector { file: file.to_owned(), line, body, precision, expected, names_rejections }
+    let file = file.to_owned();
+    Vector { file, line, body, precision, expected: expected.sorted(), names_rejections }
 }
 
 fn expected_row(row: &OwnedValue) -> Row {
@@ -136,6 +137,11 @@ fn check(decode: fn(&[u8], Precision) -> Outcome) {
 #[test]
 fn the_naive_decoder_gives_the_rows_of_every_vector() {
     check(lines::naive);
+}
+
+#[test]
+fn every_vector_gives_its_rows_and_rejections() {
+    check(lines::fast);
 }
 
 #[test]
