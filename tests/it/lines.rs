@@ -10,29 +10,29 @@ use crate::naive;
 use crate::support::{Row, Shard, Value};
 
 /// When bodies are received in these tests: 2020-09-13, with digits down to the nanosecond.
-pub fn received() -> Timestamp {
+pub(crate) fn received() -> Timestamp {
     Timestamp::from_ns(1_600_000_000_123_456_789)
 }
 
 /// What became of a body.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// By measurement, and in body order within each.
-    pub rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
     /// Physical line and reason, in body order.
-    pub rejections: Vec<(u64, String)>,
+    pub(crate) rejections: Vec<(u64, String)>,
 }
 
 impl Outcome {
     /// Sorts the rows: columns keep their order within a measurement only.
-    pub fn sorted(mut self) -> Self {
+    pub(crate) fn sorted(mut self) -> Self {
         self.rows.sort_by(|a, b| a.measurement.cmp(&b.measurement));
         self
     }
 }
 
 /// The row as the columns hold it: without dropped fields, and with a time.
-pub fn stored(row: naive::line_protocol::Row, precision: Precision) -> Row {
+pub(crate) fn stored(row: naive::line_protocol::Row, precision: Precision) -> Row {
     use naive::line_protocol::Value as Naive;
     let fields = row.fields.into_iter().filter(|(key, _)| key != "time");
     let fields = fields.filter_map(|(key, value)| {
@@ -58,7 +58,7 @@ pub fn stored(row: naive::line_protocol::Row, precision: Precision) -> Row {
 }
 
 /// What the naive decoder makes of `body`.
-pub fn naive(body: &[u8], precision: Precision) -> Outcome {
+pub(crate) fn naive(body: &[u8], precision: Precision) -> Outcome {
     let (rows, rejections) = naive::line_protocol::decode(body, precision);
     let rejections = rejections.into_iter().map(|(line, reason)| (line, reason.to_owned()));
     let rows = rows.into_iter().map(|row| stored(row, precision)).collect();
@@ -66,20 +66,20 @@ pub fn naive(body: &[u8], precision: Precision) -> Outcome {
 }
 
 /// What the engine's decoder makes of `body`.
-pub fn fast(body: &[u8], precision: Precision) -> Outcome {
+pub(crate) fn fast(body: &[u8], precision: Precision) -> Outcome {
     let mut shard = Shard::new();
     let report = write(&mut shard, body, precision);
     outcome(&mut shard, &report)
 }
 
 /// Decodes `body` into `shard` as one write.
-pub fn write(shard: &mut Shard, body: &[u8], precision: Precision) -> Report {
+pub(crate) fn write(shard: &mut Shard, body: &[u8], precision: Precision) -> Report {
     let limits = *shard.registry.limits();
     write_within(shard, body, precision, &limits)
 }
 
 /// As [`write`], with other limits for the decoder.
-pub fn write_within(
+pub(crate) fn write_within(
     shard: &mut Shard,
     body: &[u8],
     precision: Precision,
@@ -96,7 +96,7 @@ pub fn write_within(
 }
 
 /// Everything `shard` holds, with the rejections of `report`.
-pub fn outcome(shard: &mut Shard, report: &Report) -> Outcome {
+pub(crate) fn outcome(shard: &mut Shard, report: &Report) -> Outcome {
     let rows = shard.rows();
     assert_eq!(rows.len() as u64, report.accepted);
     assert_eq!(report.rejections.len() as u64, report.rejected);

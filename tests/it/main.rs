@@ -2,6 +2,8 @@
 
 mod gather;
 
+mod line_protocol;
+
 mod lines;
 
 #[path = "../naive/mod.rs"]

@@ -35,13 +35,15 @@ pub(super) fn logical(
             b' ' => in_fields = true,
             b'=' if in_fields => equals += 1,
             b',' if in_fields => commas += 1,
-            b'"' if in_fields && equals > commas => match string_end(bytes, at + 1, is_multi_line) {
-                Some(quote) => at = quote,
-                None => {
-                    *unterminated += usize::from(is_multi_line);
-                    return Err(Unterminated);
+            b'"' if in_fields && equals > commas => {
+                match string_end(bytes, at + 1, is_multi_line) {
+                    Some(quote) => at = quote,
+                    None => {
+                        *unterminated += usize::from(is_multi_line);
+                        return Err(Unterminated);
+                    }
                 }
-            },
+            }
             _ => {}
         }
         at += 1;

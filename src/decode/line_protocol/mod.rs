@@ -57,12 +57,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// that carry no time get `context.received`, cut to the precision of the body.
 ///
 /// Cost: see the module.
-pub fn decode(
-    body: Body<'_>,
-    context: &Context<'_>,
-    database: &mut Database,
-    report: &mut Report,
-) {
+pub fn decode(body: Body<'_>, context: &Context<'_>, database: &mut Database, report: &mut Report) {
     Decoder::new(body, context, report).run(database);
 }
 
@@ -114,7 +109,8 @@ impl<'a> Decoder<'a> {
     }
 
     fn run(&mut self, database: &mut Database) {
-        let mut at = if self.bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        let mut at =
+            if self.bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
         while let Some(byte) = self.bytes.get(at) {
             at = match byte {
                 b' ' | b'\t' | b'\r' => at + 1,
@@ -122,10 +118,7 @@ impl<'a> Decoder<'a> {
                     self.line += 1;
                     at + 1
                 }
-                b'#' => {
-                    self.line += 1;
-                    line_end::physical(self.bytes, at) + 1
-                }
+                b'#' => self.next_line(at, line_end::physical(self.bytes, at)),
                 _ => match self.fast_line(at, database) {
                     Some(next) => {
                         self.report.accepted += 1;
@@ -135,6 +128,16 @@ impl<'a> Decoder<'a> {
                 },
             };
         }
+    }
+
+    /// Leaves the line `start..end`, whatever became of it, and returns where the next one starts.
+    fn next_line(&mut self, start: usize, end: usize) -> usize {
+        let next = (end + 1).min(self.bytes.len());
+        self.count_lines(start, next);
+        if self.text_start + self.text.len() < next {
+            self.validate_from(next);
+        }
+        next
     }
 
     /// Finds the longest valid UTF-8 from `start` on. Called again only behind a line that was

@@ -36,12 +36,7 @@ impl Decoder<'_> {
                 end
             }
         };
-        let next = (end + 1).min(self.bytes.len());
-        self.count_lines(start, next);
-        if self.text_start + self.text.len() < next {
-            self.validate_from(next);
-        }
-        next
+        self.next_line(start, end)
     }
 
     /// Takes the line `start..end` and returns how many of its fields were left out.

@@ -217,7 +217,8 @@ fn plain_value(padded: &[u8], word: Span) -> Result<FieldValue, LineError> {
     }
     let number = match bytes.last() {
         Some(b'i') => {
-            let number = number::signed(padded, word.start).map(|(v, end)| (FieldValue::I64(v), end));
+            let number =
+                number::signed(padded, word.start).map(|(v, end)| (FieldValue::I64(v), end));
             (number, word.end - 1, IntegerOutOfRange)
         }
         Some(b'u') => {
@@ -226,7 +227,8 @@ fn plain_value(padded: &[u8], word: Span) -> Result<FieldValue, LineError> {
             (number, word.end - 1, UnsignedOutOfRange)
         }
         _ => {
-            let number = number::float(padded, word.start).map(|(v, end)| (FieldValue::F64(v), end));
+            let number =
+                number::float(padded, word.start).map(|(v, end)| (FieldValue::F64(v), end));
             (number, word.end, FloatOutOfRange)
         }
     };
