@@ -1,5 +1,9 @@
 //! The only test binary; `tests/README.md` says what each file is for.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod config;
+
 mod gather;
 
 mod line_protocol;
@@ -11,6 +15,10 @@ mod naive;
 
 mod number;
 
+mod schemas;
+
 mod support;
+
+mod tidy;
 
 mod vectors;
