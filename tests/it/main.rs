@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "../naive/mod.rs"]
+mod naive;
+
 mod binary;
 
 mod config;
@@ -10,10 +13,18 @@ mod gather;
 
 mod http_client;
 
+mod line_protocol;
+
+mod lines;
+
 mod live;
+
+mod number;
 
 mod schemas;
 
 mod support;
 
 mod tidy;
+
+mod vectors;
