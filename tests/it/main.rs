@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod config;
-
 mod gather;
 
-mod schemas;
+mod msgpack;
+
+mod msgpack_bodies;
+
+#[path = "../naive/mod.rs"]
+mod naive;
 
 mod support;
-
-mod tidy;
