@@ -351,10 +351,8 @@ fn columnar(random: &mut Random) -> Tree {
         let times = Tree::Array(times.collect());
         columns.push(("time".into(), times));
     }
-    let mut pairs = vec![
-        (text(random, "m"), measurement(random)),
-        ("columns".into(), Tree::Map(columns)),
-    ];
+    let mut pairs =
+        vec![(text(random, "m"), measurement(random)), ("columns".into(), Tree::Map(columns))];
     if random.once_in(3) {
         let keys = (0..random.below(3)).map(|_| random.of(FIELDS).into()).collect();
         pairs.push(("tag_keys".into(), Tree::Array(keys)));

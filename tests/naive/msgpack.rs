@@ -477,7 +477,8 @@ impl Naive {
                     bytes(name).ok_or(())?;
                     let is_host = bytes(name) == Some(b"host") && !host.is_empty();
                     let repeats = is_host && text(value).is_ok_and(|it| it == host);
-                    let is_absent = *value == Tree::Nil || bytes(value).is_some_and(<[u8]>::is_empty);
+                    let is_absent =
+                        *value == Tree::Nil || bytes(value).is_some_and(<[u8]>::is_empty);
                     if !repeats && !is_absent {
                         draft.tag(&text(name)?, value)?;
                     }
@@ -504,7 +505,8 @@ impl Naive {
             return Err(());
         }
         let columns = parts["columns"].as_map().filter(|it| !it.is_empty()).ok_or(())?;
-        let names: Vec<String> = columns.iter().map(|(name, _)| text(name)).collect::<Taken<_>>()?;
+        let names: Vec<String> =
+            columns.iter().map(|(name, _)| text(name)).collect::<Taken<_>>()?;
         let values: Vec<&Vec<Tree>> =
             columns.iter().map(|(_, it)| it.as_array().ok_or(())).collect::<Taken<_>>()?;
         let rows = values[0].len();
