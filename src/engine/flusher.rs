@@ -30,32 +30,17 @@ pub(super) enum Event {
     /// The builders hold enough to be written.
     Full,
     /// A client asks for a flush.
-    Flush {
-        database: Option<String>,
-        reply: Reply<FlushReport>,
-    },
+    Flush { database: Option<String>, reply: Reply<FlushReport> },
     /// A client drops a database.
-    Drop {
-        database: String,
-        reply: Reply<()>,
-    },
+    Drop { database: String, reply: Reply<()> },
     /// A shard ended and left these rows.
     Left(Vec<Chunk>),
     /// A job failed and is tried again.
-    Tried {
-        number: u64,
-        outcome: Outcome,
-    },
+    Tried { number: u64, outcome: Outcome },
     /// A job ended.
-    Done {
-        number: u64,
-        bytes: usize,
-        outcome: Outcome,
-    },
+    Done { number: u64, bytes: usize, outcome: Outcome },
     /// Write what is left and end.
-    Close {
-        reply: Reply<()>,
-    },
+    Close { reply: Reply<()> },
 }
 
 /// What the flusher is connected to.
@@ -142,9 +127,10 @@ impl Flusher {
         self.writers.close();
         if let Some(Closing { reply, abandoned, .. }) = self.closing {
             let cause = "rows could not be written before the end";
-            let result = match abandoned {
-                true => Err(ServerError::Flush { cause: cause.into() }.into()),
-                false => Ok(()),
+            let result = if abandoned {
+                Err(ServerError::Flush { cause: cause.into() }.into())
+            } else {
+                Ok(())
             };
             // Nobody waiting is nobody to tell.
             let _ = reply.send(result);
@@ -299,9 +285,10 @@ impl Flusher {
                 self.waiters.push(waiter);
                 continue;
             }
-            let error = match is_full {
-                true => WriteError::Busy(BusyReason::DiskFull),
-                false => ServerError::Flush { cause: cause.clone() }.into(),
+            let error = if is_full {
+                WriteError::Busy(BusyReason::DiskFull)
+            } else {
+                ServerError::Flush { cause: cause.clone() }.into()
             };
             match waiter.then {
                 // Nobody waiting is nobody to tell.

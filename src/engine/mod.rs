@@ -127,7 +127,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the directory cannot be made, is locked by another process, or a thread cannot start.
-    pub fn open(options: Options) -> Result<Arc<Self>, ServerError> {
+    pub fn open(options: &Options) -> Result<Arc<Self>, ServerError> {
         let store = Arc::new(Store::open(&options.data_dir).map_err(ServerError::from)?);
         let pins = options.pins.clone();
         let registry = Arc::new(Registry::new(options.limits, options.unsigned, pins));
@@ -178,7 +178,7 @@ impl Engine {
         let database = database.map(str::to_owned);
         let sent = self.events.send(Event::Flush { database, reply });
         match sent {
-            Ok(()) => answer.await.unwrap_or(Err(BusyReason::ShuttingDown.into())),
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(BusyReason::ShuttingDown.into())),
             Err(_) => Err(BusyReason::ShuttingDown.into()),
         }
     }
@@ -194,9 +194,10 @@ impl Engine {
     /// `TooManyDatabases`.
     pub fn create_database(&self, name: &str) -> Result<(), WriteError> {
         let max = self.limits().databases_max;
-        match self.registry.create_database(name) {
-            true => Ok(()),
-            false => Err(ClientError::TooManyDatabases { max }.into()),
+        if self.registry.create_database(name) {
+            Ok(())
+        } else {
+            Err(ClientError::TooManyDatabases { max }.into())
         }
     }
 
@@ -207,7 +208,7 @@ impl Engine {
     pub async fn drop_database(&self, name: &str) -> Result<(), WriteError> {
         let (reply, answer) = oneshot::channel();
         match self.events.send(Event::Drop { database: name.to_owned(), reply }) {
-            Ok(()) => answer.await.unwrap_or(Err(BusyReason::ShuttingDown.into())),
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(BusyReason::ShuttingDown.into())),
             Err(_) => Err(BusyReason::ShuttingDown.into()),
         }
     }
@@ -275,6 +276,8 @@ impl Engine {
     /// `Server(Flush)` when rows could not be written within `close_timeout`: they are lost.
     pub fn close(&self) -> Result<(), WriteError> {
         self.is_closing.store(true, Ordering::Release);
+        // A shard that was never made must not be waited for.
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let (reply, answer) = oneshot::channel();
         if self.events.send(Event::Close { reply }).is_err() {
             return Ok(());

@@ -122,10 +122,8 @@ impl Shard {
     ) -> Result<Report, WriteError> {
         let limits = *self.registry.limits();
         let max = limits.databases_max;
-        let database = self
-            .tables
-            .database(request.database)
-            .ok_or(ClientError::TooManyDatabases { max })?;
+        let database =
+            self.tables.database(request.database).ok_or(ClientError::TooManyDatabases { max })?;
         database.begin_write(if request.atomic { Atomicity::Body } else { Atomicity::Rows });
         let context =
             Context { precision: request.precision, received: wall_clock(), limits: &limits };
@@ -143,8 +141,10 @@ impl Shard {
         } else if let Err(error) = database.end_write() {
             let end = body.bytes().len();
             report.accepted = 0;
-            report
-                .reject(&limits, Rejection { line: 1, start: 0, end, reason: Reason::Append(error) });
+            report.reject(
+                &limits,
+                Rejection { line: 1, start: 0, end, reason: Reason::Append(error) },
+            );
         }
         if report.accepted > 0 && !self.is_dirty {
             self.is_dirty = true;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod config;
+
 mod gather;
 
 mod msgpack;
@@ -11,4 +13,8 @@ mod msgpack_bodies;
 #[path = "../naive/mod.rs"]
 mod naive;
 
+mod schemas;
+
 mod support;
+
+mod tidy;

@@ -1,1 +1,5 @@
+//! The slow, obvious decoders: the oracle of the property tests.
+
+pub mod line_protocol;
+
 pub mod msgpack;
