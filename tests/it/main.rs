@@ -19,6 +19,10 @@ mod lines;
 
 mod live;
 
+mod msgpack;
+
+mod msgpack_bodies;
+
 mod number;
 
 mod schemas;
