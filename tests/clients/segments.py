@@ -39,14 +39,13 @@ def glob_of(directory):
 
 def read_by_duckdb(directory):
     """All rows in order of time, as a table of pyarrow's."""
-    query = (
-        "SELECT * FROM read_parquet($glob, union_by_name=true, hive_partitioning=true)"
-        " ORDER BY time"
-    )
     connection = duckdb.connect()
-    connection.execute("SET TimeZone = 'UTC'")
-    result = connection.execute(query, {"glob": glob_of(directory)})
-    return result.fetch_arrow_table() if hasattr(result, "fetch_arrow_table") else result.arrow()
+    connection.sql("SET TimeZone = 'UTC'")
+    return connection.sql(
+        "SELECT * FROM read_parquet($glob, union_by_name=true, hive_partitioning=true)"
+        " ORDER BY time",
+        params={"glob": glob_of(directory)},
+    ).to_arrow_table()
 
 
 def read_by_pyarrow(directory):
