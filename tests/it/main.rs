@@ -13,6 +13,8 @@ mod gather;
 
 mod http_client;
 
+mod layout;
+
 mod line_protocol;
 
 mod lines;
@@ -24,6 +26,8 @@ mod msgpack;
 mod msgpack_bodies;
 
 mod number;
+
+mod persist;
 
 mod schemas;
 
