@@ -53,7 +53,7 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Which modules use a dependency; one owner each, so that replacing it touches one folder.
 const OWNERS: &[(&str, &[&str])] = &[
     ("arrow_array", &["gather", "persist"]),
-    ("arrow_buffer", &["gather"]),
+    ("arrow_buffer", &["gather", "persist"]),
     ("arrow_schema", &["gather", "persist"]),
     ("arrow_select", &["gather", "persist"]),
     ("bytes", &["accept"]),
@@ -77,6 +77,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tokio", &["accept", "engine", "main"]),
     ("tracing", &["accept", "engine", "main", "persist"]),
     ("tracing_subscriber", &["main"]),
+    ("twox_hash", &["persist"]),
     ("zstd", &["accept"]),
 ];
 
