@@ -14,8 +14,8 @@ use super::column_builder::ColumnBuilder;
 use crate::limits::Limits;
 use crate::schema::pinned::PinnedSchema;
 use crate::schema::{
-    ColumnKind, METADATA_KIND, METADATA_NAME, METADATA_ROLE, Role, TIME, TIME_NS, Unsigned,
-    physical_name,
+    ColumnKind, METADATA_KIND, METADATA_NAME, METADATA_ROLE, METADATA_UNIT, Role, TIME, TIME_NS,
+    Unsigned, physical_name,
 };
 
 /// A column as the registry knows it.
@@ -29,6 +29,8 @@ pub struct Column {
     pub kind: ColumnKind,
     /// Fixed by the first accepted row, or pinned.
     pub role: Role,
+    /// The unit of its values, if a pin states one.
+    pub unit: Option<Arc<str>>,
 }
 
 /// The columns of a measurement.
@@ -42,13 +44,14 @@ struct Columns {
 
 impl Columns {
     /// Adds a column and returns its slot.
-    fn insert(&mut self, name: &str, kind: ColumnKind, role: Role) -> usize {
+    fn insert(&mut self, name: &str, kind: ColumnKind, role: Role, unit: Option<&str>) -> usize {
         let folded = name.to_lowercase();
         let reserved = usize::from(folded == TIME || folded == TIME_NS);
         let twins = self.twins.entry(folded).or_insert(reserved);
         let physical = physical_name(name, *twins).into();
         *twins += 1;
-        self.list.push(Column { name: name.into(), physical, kind, role });
+        let unit = unit.map(Arc::from);
+        self.list.push(Column { name: name.into(), physical, kind, role, unit });
         self.list.len() - 1
     }
 }
@@ -80,7 +83,7 @@ impl Measurement {
     ) -> Self {
         let mut columns = Columns::default();
         for column in pin.into_iter().flat_map(|pin| &pin.columns) {
-            columns.insert(&column.name, column.kind, column.role);
+            columns.insert(&column.name, column.kind, column.role, column.unit.as_deref());
         }
         Self {
             database: Arc::clone(database),
@@ -152,7 +155,7 @@ impl Measurement {
         }
         for builder in pending.iter_mut().filter(|it| it.slot.is_none()) {
             if let Some(kind) = builder.kind() {
-                builder.slot = Some(columns.insert(&builder.name, kind, builder.role));
+                builder.slot = Some(columns.insert(&builder.name, kind, builder.role, None));
             }
         }
         Ok(())
@@ -185,11 +188,15 @@ impl Measurement {
             (ColumnKind::I64 | ColumnKind::U64, _) => DataType::Int64,
             (ColumnKind::Time, _) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         };
-        Field::new(&*column.physical, data_type, true).with_metadata(HashMap::from([
+        let mut metadata = HashMap::from([
             (METADATA_ROLE.to_owned(), column.role.name().to_owned()),
             (METADATA_NAME.to_owned(), column.name.to_string()),
             (METADATA_KIND.to_owned(), column.kind.name().to_owned()),
-        ]))
+        ]);
+        if let Some(unit) = &column.unit {
+            metadata.insert(METADATA_UNIT.to_owned(), unit.to_string());
+        }
+        Field::new(&*column.physical, data_type, true).with_metadata(metadata)
     }
 
     /// Rows accepted since the start.

@@ -106,6 +106,8 @@ pub const METADATA_ROLE: &str = "peristyle.role";
 pub const METADATA_NAME: &str = "peristyle.name";
 /// Field metadata key of a column's kind ([`ColumnKind::name`]).
 pub const METADATA_KIND: &str = "peristyle.kind";
+/// Field metadata key of the unit of a column's values, where a pin states it.
+pub const METADATA_UNIT: &str = "peristyle.unit";
 
 /// The name a column is written under: `name` with what Delta cannot hold as `%XX`
 /// (space, `,;{}()=`, control characters, and `%` and `~` themselves, so that it can be read back).

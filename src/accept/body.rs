@@ -1,0 +1,154 @@
+//! Frames of a request to one contiguous body, under the limits of bytes, memory and time.
+//!
+//! ```text
+//! socket -> frames (hyper's buffers) -> received (pooled) -> inflated (pooled) -> decoder
+//!                                    1 copy              1 copy if compressed
+//! ```
+//!
+//! Buffers are taken from a pool of the shard and put back, so that a steady load allocates
+//! nothing. What a body may hold is admitted by the engine before it is read.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tokio::time::timeout;
+
+use super::Timeouts;
+use crate::engine::{Admission, Engine};
+use crate::error::{BusyReason, ClientError, WriteError};
+
+/// Buffers a shard keeps when nobody uses them.
+const POOL_COUNT_MAX: usize = 32;
+/// Capacity above which a buffer is given back to the allocator.
+const POOL_BYTES_MAX: usize = 8 << 20;
+/// Allocated at once for a body that says how long it is; more only as it arrives.
+const DECLARED_BYTES_MAX: usize = 4 << 20;
+/// Admitted at once for a body that does not say how long it is.
+const ADMITTED_BYTES_MIN: usize = 64 << 10;
+/// How long the rest of a refused body is read and dropped.
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
+/// Room behind a body for the slack that decoders want.
+const SLACK: usize = 128;
+
+/// Empty buffers with capacity.
+#[derive(Debug, Default)]
+pub(super) struct Pool(RefCell<Vec<Vec<u8>>>);
+
+impl Pool {
+    /// An empty buffer; its drop puts it back.
+    pub(super) fn take(self: &Rc<Self>) -> Pooled {
+        let bytes = self.0.borrow_mut().pop().unwrap_or_default();
+        Pooled { bytes, pool: Rc::clone(self) }
+    }
+}
+
+/// A buffer of a [`Pool`].
+#[derive(Debug)]
+pub(super) struct Pooled {
+    /// The buffer.
+    pub(super) bytes: Vec<u8>,
+    pool: Rc<Pool>,
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let mut pool = self.pool.0.borrow_mut();
+        if pool.len() < POOL_COUNT_MAX && (1..=POOL_BYTES_MAX).contains(&bytes.capacity()) {
+            bytes.clear();
+            pool.push(bytes);
+        }
+    }
+}
+
+/// What one request holds of the engine's memory budget; its drop gives all of it back.
+pub(super) struct Account<'a> {
+    engine: &'a Engine,
+    admissions: Vec<Admission>,
+    bytes: usize,
+}
+
+impl<'a> Account<'a> {
+    pub(super) fn new(engine: &'a Engine) -> Self {
+        Self { engine, admissions: Vec::new(), bytes: 0 }
+    }
+
+    /// Holds at least `bytes` in all.
+    ///
+    /// # Errors
+    /// [`BusyReason::MemoryFull`].
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<(), WriteError> {
+        if bytes > self.bytes {
+            let more = (bytes - self.bytes).max(ADMITTED_BYTES_MIN);
+            self.admissions.push(self.engine.admit(more)?);
+            self.bytes += more;
+        }
+        Ok(())
+    }
+}
+
+/// Appends the whole body to `received`.
+///
+/// # Errors
+/// [`ClientError::BodyTooLarge`] before anything is read when the request says so itself,
+/// [`ClientError::BodyIncomplete`], [`BusyReason::BodyTimeout`], and what the engine's admission
+/// returns. What is not read of `incoming` then stays there.
+pub(super) async fn gather(
+    incoming: &mut Incoming,
+    received: &mut Vec<u8>,
+    account: &mut Account<'_>,
+    timeouts: &Timeouts,
+) -> Result<(), WriteError> {
+    let max = account.engine.limits().body_bytes_max;
+    let declared = incoming.size_hint().lower();
+    let declared = usize::try_from(declared).unwrap_or(usize::MAX);
+    if declared > max {
+        return Err(ClientError::BodyTooLarge { max }.into());
+    }
+    account.hold(declared.max(1))?;
+    received.reserve(declared.min(DECLARED_BYTES_MAX) + SLACK);
+    let frames = gather_frames(incoming, received, account, timeouts.body_idle);
+    timeout(timeouts.body, frames).await.map_err(|_| BusyReason::BodyTimeout)?
+}
+
+async fn gather_frames(
+    incoming: &mut Incoming,
+    received: &mut Vec<u8>,
+    account: &mut Account<'_>,
+    idle: Duration,
+) -> Result<(), WriteError> {
+    let max = account.engine.limits().body_bytes_max;
+    loop {
+        let frame = timeout(idle, incoming.frame()).await.map_err(|_| BusyReason::BodyTimeout)?;
+        let Some(frame) = frame else { return Ok(()) };
+        let frame = frame.map_err(|_| ClientError::BodyIncomplete)?;
+        // Trailers say nothing that we need.
+        let Some(data) = frame.data_ref() else { continue };
+        if data.len() > max - received.len() {
+            return Err(ClientError::BodyTooLarge { max }.into());
+        }
+        account.hold(received.len() + data.len())?;
+        received.extend_from_slice(data);
+    }
+}
+
+/// Reads and drops what is left of a refused body, beside the answer.
+///
+/// A socket closed with unread bytes is reset, and the reset can overtake the answer: the client
+/// would see a broken connection instead of the reason. Bounded by `bytes_max` and time, after which
+/// the connection is closed all the same.
+pub(super) fn discard(mut incoming: Incoming, bytes_max: usize) {
+    let discarding = async move {
+        let mut left = bytes_max;
+        while let Some(Ok(frame)) = incoming.frame().await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, |data| data.len())) else {
+                return;
+            };
+            left = rest;
+        }
+    };
+    tokio::task::spawn_local(timeout(DISCARD_TIME_MAX, discarding));
+}

@@ -1,0 +1,194 @@
+//! One request: from its head to its answer.
+//!
+//! What a request asks for is decided before its body is read: path, method, parameters, encoding,
+//! declared length and room in memory. A refused body is read and dropped within bounds, so that
+//! the client sees the answer and can use its connection again.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::body::{Body, Incoming};
+use hyper::http::request::Parts;
+use hyper::{Request, header};
+
+use super::body::{self, Account, Pool};
+use super::inflate::{Encoding, Inflater};
+use super::response::{self, Answer};
+use super::route::{self, Dialect, Endpoint, Match, Parameters, Target};
+use super::{Timeouts, query, status};
+use crate::engine::{Engine, Format, Shard, WriteRequest};
+use crate::error::{ClientError, WriteError};
+use crate::stats::FormatStats;
+
+/// What the connections of one shard share.
+pub(super) struct Context {
+    pub(super) engine: Arc<Engine>,
+    pub(super) shard: Rc<RefCell<Shard>>,
+    pub(super) shard_index: usize,
+    pub(super) pool: Rc<Pool>,
+    pub(super) inflater: RefCell<Inflater>,
+    pub(super) timeouts: Timeouts,
+    pub(super) request_count: Cell<u64>,
+}
+
+impl Context {
+    fn new_request_id(&self) -> String {
+        format!("{:04x}-{:012x}", self.shard_index, self.request_count.get())
+    }
+
+    fn format_stats(&self, format: Format) -> &FormatStats {
+        match format {
+            Format::LineProtocol => &self.engine.stats().line_protocol,
+            Format::MessagePack => &self.engine.stats().msgpack,
+        }
+    }
+}
+
+/// Answers one request; never fails.
+pub(super) async fn serve(
+    context: Rc<Context>,
+    request: Request<Incoming>,
+) -> Result<Answer, Infallible> {
+    context.request_count.set(context.request_count.get() + 1);
+    let (head, mut incoming) = request.into_parts();
+    let mut answer = match route::find(&head.method, head.uri.path()) {
+        Match::Endpoint(endpoint) => {
+            let outcome = dispatch(&context, endpoint, &head, &mut incoming).await;
+            outcome.unwrap_or_else(|error| {
+                let dialect = match endpoint {
+                    Endpoint::Write(dialect) => Some(dialect),
+                    _ => None,
+                };
+                response::failed(dialect, &error)
+            })
+        }
+        Match::MethodNotAllowed { allow } => response::method_not_allowed(allow),
+        Match::NotFound => response::not_found(),
+        Match::Options => response::options(),
+    };
+    response::finish(&mut answer, &head.headers, || context.new_request_id());
+    response::count(context.engine.stats(), &answer);
+    // A client that waits for `100 Continue` sends nothing after another answer.
+    if !incoming.is_end_stream() && !head.headers.contains_key(header::EXPECT) {
+        body::discard(incoming, context.engine.limits().body_bytes_max);
+    }
+    Ok(answer)
+}
+
+async fn dispatch(
+    context: &Context,
+    endpoint: Endpoint,
+    head: &Parts,
+    incoming: &mut Incoming,
+) -> Result<Answer, WriteError> {
+    let engine = &*context.engine;
+    let parameters = || Parameters::from_query(head.uri.query());
+    match endpoint {
+        Endpoint::Write(dialect) => write(context, dialect, head, incoming).await,
+        Endpoint::Flush => {
+            let database = parameters().database(&head.headers)?;
+            let report = engine.flush(database.as_deref()).await?;
+            let (files, rows) = (report.files, report.rows);
+            Ok(response::json(format!("{{\"files\":{files},\"rows\":{rows}}}")))
+        }
+        Endpoint::Tables => {
+            let database = parameters().database(&head.headers)?;
+            let databases = match &database {
+                None => engine.databases(),
+                Some(_) => Vec::new(),
+            };
+            Ok(status::tables(&databases, engine.tables(database.as_deref())))
+        }
+        Endpoint::Health => Ok(status::health()),
+        Endpoint::Ready => Ok(status::ready(engine)),
+        Endpoint::Ping => Ok(status::ping(parameters().verbose.as_deref())),
+        Endpoint::Metrics => Ok(response::prometheus(engine.stats().prometheus())),
+        Endpoint::Query => run_query(context, head, incoming).await,
+    }
+}
+
+/// Statements may be in the URL, or in a form in the body.
+async fn run_query(
+    context: &Context,
+    head: &Parts,
+    incoming: &mut Incoming,
+) -> Result<Answer, WriteError> {
+    let engine = &*context.engine;
+    let mut account = Account::new(engine);
+    let mut form = context.pool.take();
+    body::gather(incoming, &mut form.bytes, &mut account, &context.timeouts).await?;
+    let mut parameters = Parameters::from_query(head.uri.query());
+    parameters.read(&form.bytes);
+    let database = parameters.database(&head.headers)?;
+    let Some(text) = &parameters.q else {
+        return Err(ClientError::MissingParameter { name: "q" }.into());
+    };
+    Ok(response::json(query::run(engine, text, database.as_deref()).await))
+}
+
+async fn write(
+    context: &Context,
+    dialect: Dialect,
+    head: &Parts,
+    incoming: &mut Incoming,
+) -> Result<Answer, WriteError> {
+    let stats = context.format_stats(dialect.format());
+    stats.requests.add(1);
+    let target = Target::new(dialect, head.uri.query(), &head.headers)?;
+    let encoding = match head.headers.get(header::CONTENT_ENCODING) {
+        Some(value) => Some(Encoding::from_header(&String::from_utf8_lossy(value.as_bytes()))?),
+        None => None,
+    };
+    let mut account = Account::new(&context.engine);
+    let mut received = context.pool.take();
+    body::gather(incoming, &mut received.bytes, &mut account, &context.timeouts).await?;
+    stats.received_bytes.add(received.bytes.len() as u64);
+
+    let encoding = encoding.unwrap_or_else(|| Encoding::sniff(&received.bytes));
+    let mut inflated = None;
+    let body = if encoding == Encoding::Identity || received.bytes.is_empty() {
+        &mut received.bytes
+    } else {
+        let inflated = inflated.insert(context.pool.take());
+        let held = received.bytes.len();
+        context.inflater.borrow_mut().inflate(
+            encoding,
+            &received.bytes,
+            &mut inflated.bytes,
+            context.engine.limits(),
+            &mut |bytes| account.hold(held + bytes),
+        )?;
+        &mut inflated.bytes
+    };
+    stats.body_bytes.add(body.len() as u64);
+    append(context, dialect, &target, body)
+}
+
+/// Hands the body to the shard and turns its report into the answer.
+fn append(
+    context: &Context,
+    dialect: Dialect,
+    target: &Target,
+    body: &mut Vec<u8>,
+) -> Result<Answer, WriteError> {
+    if body.is_empty() {
+        return match dialect {
+            Dialect::ArcMessagePack | Dialect::V3 => Err(ClientError::EmptyBody.into()),
+            Dialect::ArcLineProtocol | Dialect::V1 | Dialect::V2 => Ok(response::no_content()),
+        };
+    }
+    let request = WriteRequest {
+        database: &target.database,
+        format: dialect.format(),
+        precision: target.precision,
+        atomic: target.atomic,
+    };
+    let report = context.shard.borrow_mut().write(&request, body)?;
+    let stats = context.format_stats(dialect.format());
+    stats.rows_accepted.add(report.accepted);
+    stats.rows_rejected.add(report.rejected);
+    stats.fields_dropped.add(report.dropped_fields);
+    Ok(response::written(dialect, target.atomic, &report, body))
+}

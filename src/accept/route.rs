@@ -1,0 +1,297 @@
+//! The one table of endpoints, and what a request's path, query and headers ask for.
+//!
+//! A format is decided by the path alone: Telegraf's `outputs.http` sends MessagePack as
+//! `text/plain`. `schemas/http.md` describes every endpoint; a test holds the two together.
+
+use std::borrow::Cow;
+
+use hyper::Method;
+use hyper::header::HeaderMap;
+
+use super::response::cut;
+use crate::engine::{Format, Precision};
+use crate::error::{ClientError, WriteError};
+
+/// Longest database name, in bytes.
+pub const DATABASE_BYTES_MAX: usize = 255;
+
+/// The database of a write that names none.
+pub const DATABASE_DEFAULT: &str = "default";
+
+/// What a path is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Endpoint {
+    /// Make everything accepted durable, published Parquet.
+    Flush,
+    /// Alive, with the version, as InfluxDB 2 answers it.
+    Health,
+    /// Counters for Prometheus.
+    Metrics,
+    /// Alive, as InfluxDB 1 answers it.
+    Ping,
+    /// The statements of InfluxQL that clients need to start.
+    Query,
+    /// Ready to take writes.
+    Ready,
+    /// Databases, measurements and columns.
+    Tables,
+    /// Rows to take.
+    Write(Dialect),
+}
+
+/// Whose write endpoint it is: the format of the body and the shape of the answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Dialect {
+    /// Arc's line-protocol endpoints.
+    ArcLineProtocol,
+    /// Arc's MessagePack endpoints.
+    ArcMessagePack,
+    /// InfluxDB 1.
+    V1,
+    /// InfluxDB 2.
+    V2,
+    /// InfluxDB 3.
+    V3,
+}
+
+impl Dialect {
+    /// The wire format of the bodies.
+    pub fn format(self) -> Format {
+        match self {
+            Self::ArcMessagePack => Format::MessagePack,
+            Self::ArcLineProtocol | Self::V1 | Self::V2 | Self::V3 => Format::LineProtocol,
+        }
+    }
+
+    /// The unit of timestamps when the request names none.
+    fn precision_default(self) -> Precision {
+        match self {
+            Self::ArcLineProtocol | Self::V1 | Self::V2 => Precision::Nanosecond,
+            Self::ArcMessagePack | Self::V3 => Precision::Auto,
+        }
+    }
+}
+
+/// One line of the table. `HEAD` is allowed where `GET` is, `OPTIONS` everywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// Path without a trailing slash; a request may have one.
+    pub path: &'static str,
+    /// Methods, as the `Allow` header lists them.
+    pub allow: &'static str,
+    /// What the path is for.
+    pub endpoint: Endpoint,
+}
+
+const fn route(path: &'static str, allow: &'static str, endpoint: Endpoint) -> Route {
+    Route { path, allow, endpoint }
+}
+
+const fn write(path: &'static str, dialect: Dialect) -> Route {
+    Route { path, allow: "POST, OPTIONS", endpoint: Endpoint::Write(dialect) }
+}
+
+/// Every endpoint.
+pub const ROUTES: &[Route] = &[
+    write("/write", Dialect::V1),
+    write("/api/v2/write", Dialect::V2),
+    write("/api/v3/write_lp", Dialect::V3),
+    write("/api/v1/write", Dialect::ArcLineProtocol),
+    write("/api/v1/write/influxdb", Dialect::ArcLineProtocol),
+    write("/api/v1/write/line-protocol", Dialect::ArcLineProtocol),
+    write("/api/v1/write/msgpack", Dialect::ArcMessagePack),
+    write("/write/v2/msgpack", Dialect::ArcMessagePack),
+    write("/api/v2/msgpack", Dialect::ArcMessagePack),
+    write("/write/v1/msgpack", Dialect::ArcMessagePack),
+    write("/api/v1/msgpack", Dialect::ArcMessagePack),
+    route("/api/v1/flush", "POST, OPTIONS", Endpoint::Flush),
+    route("/api/v1/tables", "GET, HEAD, OPTIONS", Endpoint::Tables),
+    route("/health", "GET, HEAD, OPTIONS", Endpoint::Health),
+    route("/ready", "GET, HEAD, OPTIONS", Endpoint::Ready),
+    route("/ping", "GET, HEAD, POST, OPTIONS", Endpoint::Ping),
+    route("/metrics", "GET, HEAD, OPTIONS", Endpoint::Metrics),
+    route("/query", "GET, HEAD, POST, OPTIONS", Endpoint::Query),
+];
+
+/// What the table says about a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Match {
+    /// An endpoint that takes the method.
+    Endpoint(Endpoint),
+    /// The path is known, the method is not one of `allow`.
+    MethodNotAllowed {
+        /// The methods, for the `Allow` header.
+        allow: &'static str,
+    },
+    /// No such path.
+    NotFound,
+    /// A browser asking beforehand what it may send.
+    Options,
+}
+
+/// Looks a request up in [`ROUTES`].
+pub fn find(method: &Method, path: &str) -> Match {
+    if method == Method::OPTIONS {
+        return Match::Options;
+    }
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let Some(route) = ROUTES.iter().find(|route| route.path == path) else {
+        return Match::NotFound;
+    };
+    if route.allow.split(", ").any(|allowed| allowed == method.as_str()) {
+        Match::Endpoint(route.endpoint)
+    } else {
+        Match::MethodNotAllowed { allow: route.allow }
+    }
+}
+
+/// Values of the parameters that endpoints read; others are ignored. The first value of a name
+/// counts.
+#[derive(Debug, Default)]
+pub(super) struct Parameters<'a> {
+    pub(super) accept_partial: Option<Cow<'a, str>>,
+    pub(super) bucket: Option<Cow<'a, str>>,
+    pub(super) db: Option<Cow<'a, str>>,
+    pub(super) precision: Option<Cow<'a, str>>,
+    pub(super) q: Option<Cow<'a, str>>,
+    pub(super) rp: Option<Cow<'a, str>>,
+    pub(super) verbose: Option<Cow<'a, str>>,
+}
+
+impl<'a> Parameters<'a> {
+    /// Reads the query of a URL.
+    pub(super) fn from_query(query: Option<&'a str>) -> Self {
+        let mut parameters = Self::default();
+        parameters.read(query.unwrap_or_default().as_bytes());
+        parameters
+    }
+
+    /// Adds what a query or a form holds; a name that has a value keeps it.
+    pub(super) fn read(&mut self, encoded: &'a [u8]) {
+        for (name, value) in form_urlencoded::parse(encoded) {
+            let place = match name.as_ref() {
+                "accept_partial" => &mut self.accept_partial,
+                "bucket" => &mut self.bucket,
+                "db" => &mut self.db,
+                "precision" => &mut self.precision,
+                "q" => &mut self.q,
+                "rp" => &mut self.rp,
+                "verbose" => &mut self.verbose,
+                _ => continue,
+            };
+            place.get_or_insert(value);
+        }
+    }
+
+    /// The database a request names: header `x-arc-database`, else `db` (or `bucket`) and `rp`.
+    /// `None` when it names none.
+    ///
+    /// # Errors
+    /// [`ClientError::InvalidDatabase`].
+    pub(super) fn database(&self, headers: &HeaderMap) -> Result<Option<String>, WriteError> {
+        let name = match headers.get("x-arc-database") {
+            Some(value) => {
+                Some(str::from_utf8(value.as_bytes()).map_err(|_| ClientError::InvalidDatabase)?)
+            }
+            None => None,
+        };
+        let name = match name.filter(|name| !name.is_empty()) {
+            Some(name) => name.to_owned(),
+            None => match self.db_and_rp() {
+                Some(name) => name,
+                None => return Ok(None),
+            },
+        };
+        check_database(&name)?;
+        Ok(Some(name))
+    }
+
+    /// `db` or `bucket`, with the retention policy behind a slash unless it is the default one.
+    fn db_and_rp(&self) -> Option<String> {
+        let given = |value: &'_ Option<Cow<'a, str>>| {
+            value.as_deref().filter(|value| !value.is_empty()).map(str::to_owned)
+        };
+        if let Some(bucket) = given(&self.bucket) {
+            return Some(match bucket.split_once('/') {
+                Some((db, rp)) if is_default_policy(rp) && !db.is_empty() => db.to_owned(),
+                _ => bucket,
+            });
+        }
+        let db = given(&self.db)?;
+        Some(match given(&self.rp) {
+            Some(rp) if !is_default_policy(&rp) => format!("{db}/{rp}"),
+            _ => db,
+        })
+    }
+}
+
+fn is_default_policy(rp: &str) -> bool {
+    matches!(rp, "" | "autogen" | "default")
+}
+
+/// Says whether a database may have this name.
+pub(super) fn check_database(name: &str) -> Result<(), WriteError> {
+    let fits = (1..=DATABASE_BYTES_MAX).contains(&name.len());
+    if fits && !name.contains(char::is_control) {
+        Ok(())
+    } else {
+        Err(ClientError::InvalidDatabase.into())
+    }
+}
+
+/// What a write asks for, besides its body.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) database: String,
+    pub(super) precision: Precision,
+    /// `accept_partial=false`: all rows or none.
+    pub(super) atomic: bool,
+}
+
+impl Target {
+    /// Reads the parameters of a write.
+    pub(super) fn new(
+        dialect: Dialect,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Self, WriteError> {
+        let parameters = Parameters::from_query(query);
+        let database = parameters.database(headers)?;
+        Ok(Self {
+            database: database.unwrap_or_else(|| DATABASE_DEFAULT.to_owned()),
+            precision: precision(dialect, parameters.precision.as_deref())?,
+            atomic: is_atomic(parameters.accept_partial.as_deref())?,
+        })
+    }
+}
+
+/// The union of what InfluxDB 1, 2 and 3 take, on every endpoint.
+fn precision(dialect: Dialect, name: Option<&str>) -> Result<Precision, WriteError> {
+    Ok(match name.unwrap_or_default() {
+        "" => dialect.precision_default(),
+        "auto" => Precision::Auto,
+        "n" | "ns" | "nanosecond" | "nanoseconds" => Precision::Nanosecond,
+        // The two signs that look like a small mu: U+00B5 and U+03BC.
+        "u" | "us" | "\u{b5}" | "\u{b5}s" | "\u{3bc}" | "\u{3bc}s" | "microsecond"
+        | "microseconds" => Precision::Microsecond,
+        "ms" | "millisecond" | "milliseconds" => Precision::Millisecond,
+        "s" | "second" | "seconds" => Precision::Second,
+        "m" | "minute" | "minutes" => Precision::Minute,
+        "h" | "hour" | "hours" => Precision::Hour,
+        found => {
+            return Err(invalid("precision", "one of n, ns, u, us, ms, s, m, h, auto", found));
+        }
+    })
+}
+
+fn is_atomic(accept_partial: Option<&str>) -> Result<bool, WriteError> {
+    match accept_partial.unwrap_or_default() {
+        "" | "true" | "1" => Ok(false),
+        "false" | "0" => Ok(true),
+        found => Err(invalid("accept_partial", "true or false", found)),
+    }
+}
+
+fn invalid(name: &'static str, expected: &'static str, found: &str) -> WriteError {
+    ClientError::InvalidParameter { name, expected, found: cut(found, 32).into() }.into()
+}
