@@ -403,6 +403,23 @@ fn folders_of_data_say_where_it_comes_from() {
 }
 
 #[test]
+fn every_test_file_is_in_the_table_of_tests() {
+    let files = files();
+    let table = &files["tests/README.md"];
+    let mut faults = Vec::new();
+    for path in files.keys() {
+        let Some(name) = path.strip_prefix("tests/it/") else { continue };
+        let name = name.split('/').next().unwrap();
+        let is_there =
+            table.contains(&format!("| `{name}`")) || table.contains(&format!("`{name}/"));
+        if name != "main.rs" && !is_there {
+            faults.push(format!("{path}: not in tests/README.md"));
+        }
+    }
+    none(&faults);
+}
+
+#[test]
 fn every_schema_is_read_by_someone() {
     let files = files();
     let is_reader =
