@@ -10,9 +10,8 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}"
 
 # One environment for each set of requirements; a half-made one has no marker and is made again.
 requirements="$here/requirements.txt"
-hash="$(python3 -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())' \
-    < "$requirements")"
-venv="$HOME/.cache/peristyle/venv-${hash:0:16}"
+digest='import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])'
+venv="$HOME/.cache/peristyle/venv-$(python3 -c "$digest" < "$requirements")"
 if [ ! -e "$venv/complete" ]; then
     python3 -m venv --clear "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"

@@ -52,7 +52,7 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// Which modules use a dependency; one owner each, so that replacing it touches one folder.
 const OWNERS: &[(&str, &[&str])] = &[
-    ("arrow_array", &["gather", "persist"]),
+    ("arrow_array", &["engine", "gather", "persist"]),
     ("arrow_buffer", &["gather", "persist"]),
     ("arrow_schema", &["gather", "persist"]),
     ("arrow_select", &["gather", "persist"]),
