@@ -55,10 +55,8 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         pins,
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let context = runtime.enter();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    drop(context);
+    let mut terminate = runtime.block_on(async { signal(SignalKind::terminate()) })?;
+    let mut interrupt = runtime.block_on(async { signal(SignalKind::interrupt()) })?;
     let server = server.run(&engine)?;
     let address = server.local_addr();
     tracing::info!(data_dir = %config.data_dir.display(), "listening on http://{address}");
