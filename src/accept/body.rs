@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use tokio::time::timeout;
 
 use super::Timeouts;
@@ -144,7 +144,7 @@ pub(super) fn discard(mut incoming: Incoming, bytes_max: usize) {
     let discarding = async move {
         let mut left = bytes_max;
         while let Some(Ok(frame)) = incoming.frame().await {
-            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, |data| data.len())) else {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else {
                 return;
             };
             left = rest;

@@ -147,20 +147,20 @@ async fn write(
     stats.received_bytes.add(received.bytes.len() as u64);
 
     let encoding = encoding.unwrap_or_else(|| Encoding::sniff(&received.bytes));
-    let mut inflated = None;
+    let mut pooled = None;
     let body = if encoding == Encoding::Identity || received.bytes.is_empty() {
         &mut received.bytes
     } else {
-        let inflated = inflated.insert(context.pool.take());
+        let pooled = pooled.insert(context.pool.take());
         let held = received.bytes.len();
         context.inflater.borrow_mut().inflate(
             encoding,
             &received.bytes,
-            &mut inflated.bytes,
+            &mut pooled.bytes,
             context.engine.limits(),
             &mut |bytes| account.hold(held + bytes),
         )?;
-        &mut inflated.bytes
+        &mut pooled.bytes
     };
     stats.body_bytes.add(body.len() as u64);
     append(context, dialect, &target, body)

@@ -41,7 +41,7 @@ const ERROR_HEADER_CHARS_MAX: usize = 1024;
 /// Characters of a reason in `X-Peristyle-Reject-Reason`.
 const REASON_HEADER_CHARS_MAX: usize = 200;
 
-const ERROR: HeaderName = HeaderName::from_static("x-influxdb-error");
+const ERROR_TEXT: HeaderName = HeaderName::from_static("x-influxdb-error");
 const BUILD: HeaderName = HeaderName::from_static("x-influxdb-build");
 const VERSION: HeaderName = HeaderName::from_static("x-influxdb-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -348,7 +348,7 @@ fn error(
     }
     body.push('}');
     let mut answer = with_body(status, "application/json", body);
-    answer.headers_mut().insert(ERROR, ascii(text, ERROR_HEADER_CHARS_MAX));
+    answer.headers_mut().insert(ERROR_TEXT, ascii(text, ERROR_HEADER_CHARS_MAX));
     answer
 }
 
@@ -388,8 +388,8 @@ pub(super) fn finish(answer: &mut Answer, request: &HeaderMap, new_id: impl FnOn
 pub(super) fn count(stats: &Stats, answer: &Answer) {
     let counter = match answer.status() {
         StatusCode::SERVICE_UNAVAILABLE => &stats.answers_busy,
-        status if status.is_server_error() => &stats.answers_server_error,
-        status if status.is_client_error() => &stats.answers_client_error,
+        other if other.is_server_error() => &stats.answers_server_error,
+        other if other.is_client_error() => &stats.answers_client_error,
         _ => &stats.answers_success,
     };
     counter.add(1);
