@@ -72,7 +72,7 @@ pub(super) async fn serve(
     response::count(context.engine.stats(), &answer);
     // A client that waits for `100 Continue` sends nothing after another answer.
     if !incoming.is_end_stream() && !head.headers.contains_key(header::EXPECT) {
-        body::discard(incoming, context.engine.limits().body_bytes_max);
+        body::discard(incoming, context.engine.limits().body_bytes_max.saturating_mul(4));
     }
     Ok(answer)
 }

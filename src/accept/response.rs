@@ -70,7 +70,7 @@ pub(super) fn not_ready(text: String) -> Answer {
 
 /// 200 with text in Prometheus' format.
 pub(super) fn prometheus(text: String) -> Answer {
-    with_body(StatusCode::OK, "text/plain; version=0.0.4", text)
+    with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 
 /// 204 with what a browser wants to know before it sends a request to another origin.

@@ -342,6 +342,14 @@ fn a_connection_is_used_again_after_every_error() {
 }
 
 #[test]
+fn a_client_that_writes_before_it_reads_sees_why_its_body_is_too_large() {
+    let fixture = start();
+    let limit = fixture.engine.limits().body_bytes_max;
+    let answer = fixture.client().post("/write", vec![b'#'; limit + (8 << 20)]);
+    check_error(&answer, 413, "request entity too large");
+}
+
+#[test]
 fn the_body_limit_holds_to_the_byte() {
     let limits = Limits { body_bytes_max: 1000, ..Limits::DEFAULT };
     let fixture = start_with(limits, Timeouts::default(), 1, 1 << 30);
@@ -741,7 +749,7 @@ fn tables_and_metrics_count_rows() {
     assert_eq!(body["databases"][1]["name"].as_str(), Some("b"));
 
     let answer = client.get("/metrics");
-    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4"));
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     for line in [
         "# TYPE peristyle_rows_accepted_total counter",
         "peristyle_rows_accepted_total{format=\"line_protocol\"} 3",
