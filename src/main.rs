@@ -1,1 +1,84 @@
-fn main() {}
+//! The `peristyle` binary: settings, logging, signals; everything else is in the library.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use peristyle::accept::Server;
+use peristyle::config::{Cli, Command, Config, LogFormat};
+use peristyle::engine::{Engine, Options};
+use peristyle::schema::pinned;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long the last flush may take before the process gives up and says so.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Exit status when a second signal did not want to wait.
+const INTERRUPTED: i32 = 130;
+
+fn main() -> ExitCode {
+    let Command::Serve(config) = Cli::parse().into_command();
+    log_to_stderr(config.log_format);
+    match serve(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with_ansi(false).init(),
+    }
+}
+
+/// Serves until a signal, then writes everything out.
+fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
+    config.check()?;
+    let pins = pinned::load(config.schemas_dir.as_deref())?;
+    let server = Server::bind(config.listen, config.shard_count())
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let engine = Engine::open(&Options {
+        data_dir: config.data_dir.clone(),
+        shards: server.shard_count(),
+        flush_interval: config.flush_interval,
+        flush_bytes: config.flush_bytes_max(),
+        memory_limit: config.memory_limit_bytes(),
+        close_timeout: CLOSE_TIMEOUT,
+        limits: config.limits(),
+        unsigned: config.unsigned,
+        pins,
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = {
+        let _context = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    let server = server.run(&engine)?;
+    let address = server.local_addr();
+    tracing::info!(data_dir = %config.data_dir.display(), "listening on http://{address}");
+    runtime.block_on(async {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    });
+    tracing::info!("stopping: finishing requests, then writing what is left");
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        });
+        tracing::warn!("stopped by a second signal: what was not written is lost");
+        std::process::exit(INTERRUPTED);
+    });
+    server.shutdown();
+    let joined = server.join();
+    engine.close()?;
+    joined?;
+    tracing::info!("stopped");
+    Ok(())
+}

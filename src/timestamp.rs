@@ -31,19 +31,15 @@ impl Timestamp {
     #[inline]
     pub fn from_ns(ns: i64) -> Self {
         let us = ns.div_euclid(NS_PER_US);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a Euclidean remainder of 1000 is in 0..1000"
-        )]
-        let ns = ns.rem_euclid(NS_PER_US) as u16;
+        #[expect(clippy::cast_possible_truncation, reason = "a remainder of 1000 is in 0..1000")]
+        let ns = ns.rem_euclid(NS_PER_US).unsigned_abs() as u16;
         Self { us, ns }
     }
 
     /// From whole microseconds; `None` outside the years 0001 to 9999.
     #[inline]
     pub fn from_us(us: i64) -> Option<Self> {
-        (us >= Self::MIN.us && us <= Self::MAX.us).then_some(Self { us, ns: 0 })
+        (Self::MIN.us..=Self::MAX.us).contains(&us).then_some(Self { us, ns: 0 })
     }
 
     /// From seconds and the nanoseconds above them, as a MessagePack timestamp carries them;

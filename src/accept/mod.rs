@@ -237,7 +237,7 @@ impl ShardThread {
 
     async fn serve(self) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
-        let shard = Shard::new(Arc::clone(&self.engine), self.index);
+        let shard = Shard::new(&self.engine, self.index);
         let context = Rc::new(Context {
             engine: self.engine,
             shard: Rc::new(RefCell::new(shard)),

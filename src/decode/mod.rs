@@ -11,6 +11,8 @@ pub mod cursor;
 
 pub mod number;
 
+pub mod precision;
+
 pub mod line_protocol;
 
 pub mod msgpack;
@@ -21,6 +23,8 @@ use crate::gather::AppendError;
 use crate::limits::Limits;
 use crate::timestamp::Timestamp;
 
+pub use precision::Precision;
+
 /// A wire format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
@@ -28,26 +32,6 @@ pub enum Format {
     LineProtocol,
     /// Arc's and Telegraf's MessagePack shapes; `schemas/wire/msgpack.md`.
     MessagePack,
-}
-
-/// Unit of the timestamps in a body.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Precision {
-    /// Guessed per value from its magnitude: `|t|/1e9 < 5` s, `< 5e3` ms, `< 5e6` us, else ns.
-    Auto,
-    /// Nanoseconds.
-    #[default]
-    Nanosecond,
-    /// Microseconds.
-    Microsecond,
-    /// Milliseconds.
-    Millisecond,
-    /// Seconds.
-    Second,
-    /// Minutes, InfluxDB 1.x only.
-    Minute,
-    /// Hours, InfluxDB 1.x only.
-    Hour,
 }
 
 /// What a decoder knows besides the body; nothing of it changes while a body is decoded.

@@ -18,10 +18,12 @@ mod series;
 
 mod table_builder;
 
+mod values;
+
 pub use append_error::AppendError;
-pub use column_builder::{StringValues, TimeValues};
 pub use database::{Atomicity, Chunk, Database, TableIndex, Tables};
 pub use key_shape::{KEY_WINDOW, Predicted};
 pub use registry::{Column, Measurement, Registry};
 pub use series::{SeriesIndex, TagKey};
 pub use table_builder::{ColumnIndex, TableBuilder};
+pub use values::{StringValues, TimeValues};

@@ -8,34 +8,69 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use peristyle::accept::route::{Dialect, Endpoint, ROUTES};
 use peristyle::accept::{RunningServer, Server, Timeouts};
-use peristyle::engine::Engine;
+use peristyle::engine::{Engine, Options};
 use peristyle::limits::Limits;
 use simd_json::prelude::*;
+use tempfile::TempDir;
 
 use crate::http_client::{Answer, Client, head};
+use crate::live;
 
 /// A server on a port of its own; its drop stops it.
 struct Fixture {
     engine: Arc<Engine>,
-    server: RunningServer,
+    server: Option<RunningServer>,
+    _directory: TempDir,
 }
 
 impl Fixture {
+    fn address(&self) -> SocketAddr {
+        self.server.as_ref().expect("it runs").local_addr()
+    }
+
     fn client(&self) -> Client {
-        Client::connect(self.server.local_addr())
+        Client::connect(self.address())
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.shutdown();
+            let _ = server.join();
+            let _ = self.engine.close();
+        }
+    }
+}
+
+/// What a test asks of its server, besides the defaults.
+struct Wish {
+    limits: Limits,
+    timeouts: Timeouts,
+    shards: usize,
+    memory_limit: usize,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        let (limits, timeouts) = (Limits::DEFAULT, Timeouts::default());
+        Self { limits, timeouts, shards: 1, memory_limit: 1 << 30 }
     }
 }
 
 fn start() -> Fixture {
-    start_with(Limits::DEFAULT, Timeouts::default(), 1, 1 << 30)
+    start_with(Wish::default())
 }
 
-fn start_with(limits: Limits, timeouts: Timeouts, shards: usize, budget: usize) -> Fixture {
-    let engine = Engine::new(limits, budget);
+fn start_with(wish: Wish) -> Fixture {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let Wish { limits, timeouts, shards, memory_limit } = wish;
+    let options = Options { limits, shards, memory_limit, ..live::options(directory.path()) };
+    let engine = Engine::open(&options).expect("an empty directory");
     let bound = Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), shards).expect("a port");
     assert_eq!(bound.shard_count(), shards);
     let server = bound.with_timeouts(timeouts).run(&engine).expect("the threads start");
-    Fixture { engine, server }
+    Fixture { engine, server: Some(server), _directory: directory }
 }
 
 /// A row that each format takes: `cpu v=1` in line protocol, `{m: "cpu", fields: {v: 1}}`.
@@ -196,7 +231,7 @@ fn requests_in_one_packet_are_answered_in_order() {
 #[test]
 fn a_client_is_told_to_continue_when_its_body_will_be_read() {
     let limits = Limits { body_bytes_max: 1000, ..Limits::DEFAULT };
-    let fixture = start_with(limits, Timeouts::default(), 1, 1 << 30);
+    let fixture = start_with(Wish { limits, ..Wish::default() });
     let mut client = fixture.client();
     client.send(&head("POST", "/write", "Expect: 100-continue\r\n", 7));
     assert_eq!(client.answer_to_head().status, 100);
@@ -330,7 +365,7 @@ fn a_broken_or_unknown_encoding_is_the_clients_fault() {
 #[test]
 fn a_connection_is_used_again_after_every_error() {
     let limits = Limits { body_bytes_max: 100_000, ..Limits::DEFAULT };
-    let fixture = start_with(limits, Timeouts::default(), 1, 1 << 30);
+    let fixture = start_with(Wish { limits, ..Wish::default() });
     let mut client = fixture.client();
     let large = vec![b'a'; 90_000];
     check_error(&client.post("/nowhere", &large), 404, "not found");
@@ -352,7 +387,7 @@ fn a_client_that_writes_before_it_reads_sees_why_its_body_is_too_large() {
 #[test]
 fn the_body_limit_holds_to_the_byte() {
     let limits = Limits { body_bytes_max: 1000, ..Limits::DEFAULT };
-    let fixture = start_with(limits, Timeouts::default(), 1, 1 << 30);
+    let fixture = start_with(Wish { limits, ..Wish::default() });
     for length in [999, 1000, 1001] {
         // A comment of that length, then by length and in chunks.
         let body = [&b"cpu v=1\n#"[..], &vec![b'a'; length - 9]].concat();
@@ -381,7 +416,7 @@ fn the_body_limit_holds_to_the_byte() {
 #[test]
 fn the_limit_of_an_inflated_body_holds_to_the_byte() {
     let limits = Limits { inflated_bytes_max: 10_000, ..Limits::DEFAULT };
-    let fixture = start_with(limits, Timeouts::default(), 1, 1 << 30);
+    let fixture = start_with(Wish { limits, ..Wish::default() });
     let mut client = fixture.client();
     for length in [9_999, 10_000, 10_001] {
         let body = [&b"cpu v=1\n#"[..], &vec![b'a'; length - 9]].concat();
@@ -398,7 +433,7 @@ fn the_limit_of_an_inflated_body_holds_to_the_byte() {
 
 #[test]
 fn a_body_that_does_not_fit_in_memory_is_busy() {
-    let fixture = start_with(Limits::DEFAULT, Timeouts::default(), 1, 1 << 20);
+    let fixture = start_with(Wish { memory_limit: 1 << 20, ..Wish::default() });
     for (path, _) in write_paths() {
         let mut client = fixture.client();
         let answer = client.post(path, vec![b'#'; 2 << 20]);
@@ -411,7 +446,7 @@ fn a_body_that_does_not_fit_in_memory_is_busy() {
 #[test]
 fn a_body_that_does_not_come_is_503() {
     let timeouts = Timeouts { body_idle: Duration::from_millis(20), ..Timeouts::default() };
-    let fixture = start_with(Limits::DEFAULT, timeouts, 1, 1 << 30);
+    let fixture = start_with(Wish { timeouts, ..Wish::default() });
     let mut client = fixture.client();
     client.send(&head("POST", "/write", "", 100));
     client.send(b"cpu v=1\n");
@@ -424,7 +459,7 @@ fn a_body_that_does_not_come_is_503() {
 #[test]
 fn a_connection_without_a_request_is_closed() {
     let timeouts = Timeouts { head: Duration::from_millis(20), ..Timeouts::default() };
-    let fixture = start_with(Limits::DEFAULT, timeouts, 1, 1 << 30);
+    let fixture = start_with(Wish { timeouts, ..Wish::default() });
     for beginning in ["", "PRI * HT", "POST /write HTTP/1.1\r\nHost"] {
         let mut client = fixture.client();
         client.send(beginning.as_bytes());
@@ -774,7 +809,7 @@ fn a_flush_says_what_it_wrote() {
 
 #[test]
 fn every_shard_answers() {
-    let fixture = start_with(Limits::DEFAULT, Timeouts::default(), 2, 1 << 30);
+    let fixture = start_with(Wish { shards: 2, ..Wish::default() });
     let mut clients: Vec<Client> = (0..32).map(|_| fixture.client()).collect();
     for client in &mut clients {
         check_stored(&client.post("/write?db=a", "cpu v=1"));
@@ -785,27 +820,30 @@ fn every_shard_answers() {
 
 #[test]
 fn a_second_instance_does_not_share_the_port() {
-    let fixture = start_with(Limits::DEFAULT, Timeouts::default(), 2, 1 << 30);
+    let fixture = start_with(Wish { shards: 2, ..Wish::default() });
     for shards in [1, 2] {
-        let error = Server::bind(fixture.server.local_addr(), shards).expect_err("it is taken");
+        let error = Server::bind(fixture.address(), shards).expect_err("it is taken");
         assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     }
 }
 
 #[test]
 fn a_request_in_flight_is_answered_before_the_server_ends() {
-    let fixture = start();
+    let mut fixture = start();
     let mut idle = fixture.client();
     check_stored(&idle.post("/write?db=a", "cpu v=1"));
     let mut client = fixture.client();
     client.send(&head("POST", "/write?db=a", "Expect: 100-continue\r\n", 7));
     // The request is in flight when the server asks for its body.
     assert_eq!(client.answer_to_head().status, 100);
-    fixture.server.shutdown();
+    let server = fixture.server.take().expect("it runs");
+    server.shutdown();
     assert!(idle.is_closed());
     client.send(b"cpu v=2");
     check_stored(&client.answer());
     assert!(client.is_closed());
-    fixture.server.join().expect("the threads end");
-    assert_eq!(fixture.engine.stats().line_protocol.rows_accepted.get(), 2);
+    server.join().expect("the threads end");
+    fixture.engine.close().expect("everything is written");
+    let stats = fixture.engine.stats();
+    assert_eq!((stats.line_protocol.rows_accepted.get(), stats.rows_published.get()), (2, 2));
 }

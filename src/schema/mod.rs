@@ -9,6 +9,8 @@
 //! | String | strings                       | `Utf8`, tags a dictionary     | BYTE_ARRAY, STRING       |
 //! | Time   | timestamps                    | `Timestamp(us, UTC)`          | INT64, TIMESTAMP(MICROS) |
 
+pub mod pinned;
+
 use std::fmt;
 
 /// Kind of a column's values, fixed by the first accepted one (decision 5).
@@ -104,6 +106,8 @@ pub const METADATA_ROLE: &str = "peristyle.role";
 pub const METADATA_NAME: &str = "peristyle.name";
 /// Field metadata key of a column's kind ([`ColumnKind::name`]).
 pub const METADATA_KIND: &str = "peristyle.kind";
+/// Field metadata key of the unit of a column's values, where a pin states it.
+pub const METADATA_UNIT: &str = "peristyle.unit";
 
 /// The name a column is written under: `name` with what Delta cannot hold as `%XX`
 /// (space, `,;{}()=`, control characters, and `%` and `~` themselves, so that it can be read back).
@@ -116,14 +120,18 @@ pub fn physical_name(name: &str, twins: usize) -> String {
         if char.is_control() || " ,;{}()=%~".contains(char) {
             let mut utf8 = [0; 4];
             for byte in char.encode_utf8(&mut utf8).bytes() {
-                physical.push_str(&format!("%{byte:02X}"));
+                let hex = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
+                physical.push('%');
+                physical.push(hex(byte >> 4).to_ascii_uppercase());
+                physical.push(hex(byte & 15).to_ascii_uppercase());
             }
         } else {
             physical.push(char);
         }
     }
     if twins > 0 {
-        physical.push_str(&format!("~{twins}"));
+        physical.push('~');
+        physical.push_str(&twins.to_string());
     }
     physical
 }

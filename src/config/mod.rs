@@ -1,0 +1,247 @@
+//! Every setting of the server: one struct, read from options and the environment, checked once.
+//!
+//! An option wins over its environment variable, which wins over the default. The settings are
+//! listed with their defaults in `schemas/config.toml`; a test proves that the two agree.
+//! Stages never see this struct: they are given the few numbers they need.
+
+mod machine;
+
+mod value;
+
+use std::error::Error;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use machine::{core_count, memory_bytes};
+pub use value::{Automatic, ByteSize, ValueError, at_least, duration};
+
+use crate::limits::Limits;
+use crate::schema::Unsigned;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "peristyle", version, about, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Config,
+}
+
+impl Cli {
+    /// The command that was given; `peristyle` alone serves.
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
+    }
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server (what `peristyle` alone does)
+    Serve(Config),
+}
+
+/// The settings of `peristyle serve`.
+///
+/// Each says what it is, its unit, its default, its minimum, and why that default.
+#[derive(Args, Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// Directory that holds everything the server writes
+    ///
+    /// A path; default `./peristyle-data`, so that a first run needs no rights and leaves nothing
+    /// elsewhere. Created when it does not exist.
+    #[arg(long, env = "PERISTYLE_DATA_DIR", value_name = "DIR")]
+    #[arg(default_value = "./peristyle-data")]
+    pub data_dir: PathBuf,
+
+    /// Address and port to listen on
+    ///
+    /// Default `127.0.0.1:8086`: the port that clients of InfluxDB try first, and loopback only,
+    /// because there are no access tokens yet. Port 0 takes a free one, which is printed.
+    #[arg(long, env = "PERISTYLE_LISTEN", value_name = "ADDRESS:PORT", value_parser = listen)]
+    #[arg(default_value = "127.0.0.1:8086")]
+    pub listen: SocketAddr,
+
+    /// Longest time that an accepted row waits to be written
+    ///
+    /// A duration (`500ms`, `10s`, `1m30s`); default `10s`, minimum `100ms`. It bounds how old a
+    /// reader's view is and what a crash can lose; every flush adds at least one file for each
+    /// measurement that got rows, which is why it is not shorter.
+    #[arg(long, env = "PERISTYLE_FLUSH_INTERVAL", value_name = "DURATION")]
+    #[arg(default_value = "10s", value_parser = flush_interval)]
+    pub flush_interval: Duration,
+
+    /// Unwritten column bytes, of all measurements together, that start a flush at once
+    ///
+    /// Bytes (`256MiB`, `1GB`); default `256MiB`, minimum `1MiB`. Large enough that a busy server
+    /// writes files of tens of megabytes. A quarter of the memory limit where that is less.
+    #[arg(long, env = "PERISTYLE_FLUSH_BYTES", value_name = "BYTES")]
+    #[arg(default_value = "256MiB", value_parser = flush_bytes)]
+    pub flush_bytes: ByteSize,
+
+    /// Memory for bodies in flight, unwritten columns and the writing of files
+    ///
+    /// Bytes, or `auto`: half of the physical memory or of the control group's limit, whichever is
+    /// lower. Default `auto`, minimum `64MiB`. Beyond it requests are answered 503 with
+    /// `Retry-After` until files are written. Half, because the allocator, the page cache and other
+    /// processes need memory too.
+    #[arg(long, env = "PERISTYLE_MEMORY_LIMIT", value_name = "BYTES")]
+    #[arg(default_value = "auto", value_parser = memory_limit)]
+    pub memory_limit: Automatic<ByteSize>,
+
+    /// Largest request body as received, before it is inflated
+    ///
+    /// Bytes; default `32MiB`, minimum `1KiB`, at most half of the memory limit. Larger bodies are
+    /// answered 413. The default is what peers take, and far above the 5,000 lines that clients
+    /// send. Inflated, a body may have 128 MiB, or this if that is more.
+    #[arg(long, env = "PERISTYLE_MAX_BODY_BYTES", value_name = "BYTES")]
+    #[arg(default_value = "32MiB", value_parser = max_body_bytes)]
+    pub max_body_bytes: ByteSize,
+
+    /// Threads that receive and decode, each with columns of its own
+    ///
+    /// A number from 1 to 1024, or `auto`: one for each core this process may use. Default `auto`:
+    /// fewer leave cores idle, more only cost memory.
+    #[arg(long, env = "PERISTYLE_SHARDS", value_name = "COUNT")]
+    #[arg(default_value = "auto", value_parser = shards)]
+    pub shards: Automatic<usize>,
+
+    /// Form of the log lines on standard error
+    ///
+    /// `text` for people, `json` for collectors; default `text`.
+    #[arg(long, env = "PERISTYLE_LOG_FORMAT", value_name = "FORMAT")]
+    #[arg(default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// How unsigned integers are written; Delta and Spark have none
+    ///
+    /// `int64` rejects rows with values above 9223372036854775807, `decimal` writes DECIMAL(20,0).
+    /// Default `int64`: every reader is faster with it, and such values are rare.
+    #[arg(long, env = "PERISTYLE_UNSIGNED", value_name = "FORM")]
+    #[arg(default_value = "int64", value_parser = unsigned)]
+    pub unsigned: Unsigned,
+
+    /// Directory of schemas (`*.json`) that are pinned besides the shipped ones
+    ///
+    /// A path; not set by default. A file replaces the shipped schema of its measurement; the form
+    /// is that of `schemas/measurements`.
+    #[arg(long, env = "PERISTYLE_SCHEMAS_DIR", value_name = "DIR")]
+    pub schemas_dir: Option<PathBuf>,
+}
+
+/// Form of the log lines.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+const MEMORY_LIMIT_MIN: ByteSize = ByteSize::mib(64);
+
+impl Config {
+    /// Checks what no value shows alone.
+    ///
+    /// # Errors
+    /// When the largest body could never be admitted.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let memory_limit = ByteSize(self.memory_limit_bytes());
+        if self.max_body_bytes.0 > memory_limit.0 / 2 {
+            let max_body = self.max_body_bytes;
+            return Err(ConfigError::BodyAboveMemory { max_body, memory_limit });
+        }
+        Ok(())
+    }
+
+    /// The memory budget, decided from the machine when it is `auto`.
+    pub fn memory_limit_bytes(&self) -> usize {
+        let half = || ByteSize(memory_bytes(Path::new("/")) / 2).max(MEMORY_LIMIT_MIN);
+        self.memory_limit.unwrap_or_else(half).0
+    }
+
+    /// Unwritten bytes that start a flush: `flush_bytes`, or a quarter of the memory limit.
+    pub fn flush_bytes_max(&self) -> usize {
+        self.flush_bytes.0.min(self.memory_limit_bytes() / 4)
+    }
+
+    /// The number of shards, decided from the machine when it is `auto`.
+    pub fn shard_count(&self) -> usize {
+        self.shards.unwrap_or_else(core_count)
+    }
+
+    /// The bounds in force: the defaults, with those that settings move.
+    pub fn limits(&self) -> Limits {
+        let body_bytes_max = self.max_body_bytes.0;
+        let inflated_bytes_max = Limits::DEFAULT.inflated_bytes_max.max(body_bytes_max);
+        let inflated_bytes_max = inflated_bytes_max.min(self.memory_limit_bytes() / 2);
+        Limits { body_bytes_max, inflated_bytes_max, ..Limits::DEFAULT }
+    }
+}
+
+fn listen(text: &str) -> Result<SocketAddr, ValueError> {
+    let wrong = |_| ValueError::expected("an address and a port such as 127.0.0.1:8086", text);
+    text.parse().map_err(wrong)
+}
+
+fn flush_interval(text: &str) -> Result<Duration, ValueError> {
+    at_least(duration(text)?, &Duration::from_millis(100), "100ms")
+}
+
+fn flush_bytes(text: &str) -> Result<ByteSize, ValueError> {
+    at_least(text.parse()?, &ByteSize::mib(1), "1MiB")
+}
+
+fn memory_limit(text: &str) -> Result<Automatic<ByteSize>, ValueError> {
+    Automatic::read(text, |text| at_least(text.parse()?, &MEMORY_LIMIT_MIN, "64MiB"))
+}
+
+fn max_body_bytes(text: &str) -> Result<ByteSize, ValueError> {
+    at_least(text.parse()?, &ByteSize(1024), "1KiB")
+}
+
+fn shards(text: &str) -> Result<Automatic<usize>, ValueError> {
+    Automatic::read(text, |text| match text.parse() {
+        Ok(count @ 1..=1024) => Ok(count),
+        _ => Err(ValueError::expected("auto or a number from 1 to 1024", text)),
+    })
+}
+
+fn unsigned(text: &str) -> Result<Unsigned, ValueError> {
+    match text {
+        "int64" => Ok(Unsigned::Int64),
+        "decimal" => Ok(Unsigned::Decimal),
+        _ => Err(ValueError::expected("int64 or decimal", text)),
+    }
+}
+
+/// Settings that do not go together.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ConfigError {
+    /// The largest body does not fit into half of the memory limit.
+    BodyAboveMemory {
+        /// `--max-body-bytes`.
+        max_body: ByteSize,
+        /// `--memory-limit`, or what it was decided to be.
+        memory_limit: ByteSize,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BodyAboveMemory { max_body, memory_limit } => write!(
+                f,
+                "--max-body-bytes: expected at most half of --memory-limit ({memory_limit}), \
+                 found {max_body}"
+            ),
+        }
+    }
+}
+
+impl Error for ConfigError {}

@@ -1,0 +1,280 @@
+//! Runs: whole columns of a columnar item at once.
+//!
+//! | values                       | how                                                        |
+//! |------------------------------|------------------------------------------------------------|
+//! | all `cb`, `cf` or `d3`       | 9-byte strides, a byte swap each                           |
+//! | floats, integers, mixed width | one token each, pushed                                    |
+//! | strings                      | copied to their final place, tags interned                 |
+//! | with nils, booleans, times   | one token each, appended by position                       |
+//!
+//! A run that meets a value its column cannot take gives up; the caller undoes it.
+
+use super::columnar::{Column, Scan};
+use super::item::Decoder;
+use super::token::{Classes, Reader, Token};
+use super::value;
+use crate::decode::precision;
+use crate::gather::{ColumnIndex, SeriesIndex, TableBuilder, TableIndex, TagKey};
+use crate::limits::Limits;
+use crate::schema::{Role, TIME};
+use crate::timestamp::Timestamp;
+
+/// Integers that a float holds exactly, whatever their digits: up to 2^53.
+const EXACT_MAX: u64 = 1 << 53;
+
+/// What a run has put into the table besides field columns.
+#[derive(Debug, Default)]
+struct Progress {
+    has_time: bool,
+    /// Whether there is a field without nils: then every row has one.
+    has_field: bool,
+    tag_columns: usize,
+}
+
+impl Decoder<'_, '_> {
+    /// Appends the scanned item to `table` in runs. `None`: not every value suits its column.
+    pub(super) fn run(&mut self, table: TableIndex) -> Option<()> {
+        let Self { database, scan, context, body, .. } = self;
+        let table = database.table_mut(table);
+        let rows = scan.rows;
+        let mut progress = Progress::default();
+        scan.keys.clear();
+        scan.tags.clear();
+        let columns = std::mem::take(&mut scan.columns);
+        let done = columns.iter().try_for_each(|column| {
+            let it = Reader::new(body.bytes(), column.at);
+            run_column(table, column, it, scan, &mut progress, context.limits)
+        });
+        scan.columns = columns;
+        done?;
+        if !progress.has_field {
+            return None;
+        }
+        if !progress.has_time {
+            run_received(table, context.received, rows);
+        }
+        if progress.tag_columns > 0 {
+            run_series(table, scan, rows);
+        }
+        table.commit_rows(rows).ok()
+    }
+}
+
+fn run_column(
+    table: &mut TableBuilder,
+    column: &Column<'_>,
+    it: Reader<'_>,
+    scan: &mut Scan<'_>,
+    progress: &mut Progress,
+    limits: &Limits,
+) -> Option<()> {
+    let Column { name, classes, .. } = *column;
+    if classes == Classes::NIL {
+        return Some(());
+    }
+    if name == TIME {
+        let is_first = !std::mem::replace(&mut progress.has_time, true);
+        return (is_first && classes == Classes::INT)
+            .then(|| run_times(table, column, it, scan))
+            .flatten();
+    }
+    let is_tag = column.is_tag || classes == Classes::STR && table.role_of(name) == Some(Role::Tag);
+    if is_tag {
+        progress.tag_columns += 1;
+        return (classes == Classes::STR)
+            .then(|| run_tags(table, name, it, scan, limits))
+            .flatten();
+    }
+    let index = table.field(name).ok()?;
+    progress.has_field |= !classes.contains(Classes::NIL);
+    let rows = scan.rows;
+    match classes {
+        Classes::FLOAT => run_floats(table.run_f64(index)?, column, it, rows),
+        Classes::INT => match table.run_i64(index) {
+            Some(values) => run_integers(values, column, it, rows),
+            None => run_floats(table.run_f64(index)?, column, it, rows),
+        },
+        Classes::STR => run_strings(table, index, it, rows, limits),
+        _ => run_positions(table, index, it, rows),
+    }
+}
+
+/// The values of a column whose markers are all the same, one of 8 bytes.
+fn strides(it: Reader<'_>, rows: usize) -> &[[u8; 9]] {
+    it.until(it.at + rows * 9).as_chunks::<9>().0
+}
+
+fn run_floats(
+    values: &mut Vec<f64>,
+    column: &Column<'_>,
+    mut it: Reader<'_>,
+    rows: usize,
+) -> Option<()> {
+    if column.marker == Some(0xcb) {
+        values.extend(strides(it, rows).iter().map(|[_, value @ ..]| f64::from_be_bytes(*value)));
+        return Some(());
+    }
+    values.reserve(rows);
+    for _ in 0..rows {
+        values.push(match it.token().ok()? {
+            Token::Float(value) => value,
+            #[expect(clippy::cast_precision_loss, reason = "none is lost up to 2^53")]
+            Token::Int(value) if value.unsigned_abs() <= EXACT_MAX => value as f64,
+            _ => return None,
+        });
+    }
+    Some(())
+}
+
+fn run_integers(
+    values: &mut Vec<i64>,
+    column: &Column<'_>,
+    mut it: Reader<'_>,
+    rows: usize,
+) -> Option<()> {
+    match column.marker {
+        Some(0xd3) => {
+            values
+                .extend(strides(it, rows).iter().map(|[_, value @ ..]| i64::from_be_bytes(*value)));
+            Some(())
+        }
+        Some(0xcf) => {
+            let mut signs = 0;
+            values.extend(strides(it, rows).iter().map(|[_, value @ ..]| {
+                let value = i64::from_be_bytes(*value);
+                signs |= value;
+                value
+            }));
+            (signs >= 0).then_some(())
+        }
+        _ => {
+            values.reserve(rows);
+            for _ in 0..rows {
+                let Token::Int(value) = it.token().ok()? else { return None };
+                values.push(value);
+            }
+            Some(())
+        }
+    }
+}
+
+/// Integer times. Arc's rule is applied value by value; that all have one unit is only the rule.
+fn run_times(
+    table: &mut TableBuilder,
+    column: &Column<'_>,
+    it: Reader<'_>,
+    scan: &mut Scan<'_>,
+) -> Option<()> {
+    scan.times.clear();
+    run_integers(&mut scan.times, column, it, scan.rows)?;
+    let unit_us = |value: &i64| match value.unsigned_abs() {
+        0..10_000_000_000 => 1_000_000,
+        10_000_000_000..10_000_000_000_000 => 1_000,
+        10_000_000_000_000..10_000_000_000_000_000 => 1,
+        _ => 0,
+    };
+    let first = scan.times.first().map_or(0, unit_us);
+    let times = table.run_times();
+    if first != 0 && scan.times.iter().all(|value| unit_us(value) == first) {
+        // At most 10^16: within the years 0001 to 9999.
+        times.run_us().extend(scan.times.iter().map(|value| value * first));
+        return Some(());
+    }
+    for value in &scan.times {
+        times.push(precision::from_magnitude(*value)?);
+    }
+    Some(())
+}
+
+fn run_received(table: &mut TableBuilder, received: Timestamp, rows: usize) {
+    let times = table.run_times();
+    for _ in 0..rows {
+        times.push(received);
+    }
+}
+
+fn run_strings(
+    table: &mut TableBuilder,
+    index: ColumnIndex,
+    mut it: Reader<'_>,
+    rows: usize,
+    limits: &Limits,
+) -> Option<()> {
+    let values = table.run_str(index)?;
+    for _ in 0..rows {
+        let Token::Str(bytes) = it.token().ok()? else { return None };
+        if bytes.len() > limits.string_bytes_max {
+            return None;
+        }
+        values.push(std::str::from_utf8(bytes).ok()?);
+    }
+    Some(())
+}
+
+/// Values with nils among them, booleans, binary, timestamps.
+fn run_positions(
+    table: &mut TableBuilder,
+    index: ColumnIndex,
+    mut it: Reader<'_>,
+    rows: usize,
+) -> Option<()> {
+    for row in 0..rows {
+        let token = it.token().ok()?;
+        value::append_at(table, index, row, &token)?;
+    }
+    Some(())
+}
+
+/// Interns the values of a tag column; a value that repeats the one before costs a compare.
+fn run_tags(
+    table: &mut TableBuilder,
+    name: &str,
+    mut it: Reader<'_>,
+    scan: &mut Scan<'_>,
+    limits: &Limits,
+) -> Option<()> {
+    let index = table.tag(name).ok()?;
+    if scan.tags.iter().any(|(column, _)| *column == index) {
+        return None;
+    }
+    let mut last: Option<(&[u8], TagKey)> = None;
+    for _ in 0..scan.rows {
+        let Token::Str(bytes) = it.token().ok()? else { return None };
+        let key = match last {
+            Some((value, key)) if value == bytes => key,
+            _ => {
+                if bytes.is_empty() || bytes.len() > limits.name_bytes_max {
+                    return None;
+                }
+                table.intern_tag(index, std::str::from_utf8(bytes).ok()?)
+            }
+        };
+        last = Some((bytes, key));
+        scan.keys.push(key);
+    }
+    let (_, key) = last?;
+    scan.tags.push((index, key));
+    Some(())
+}
+
+/// Turns the keys of each row's tags into its series.
+fn run_series(table: &mut TableBuilder, scan: &mut Scan<'_>, rows: usize) {
+    let Scan { keys, tags, series: all, .. } = scan;
+    let columns: Vec<ColumnIndex> = tags.iter().map(|(column, _)| *column).collect();
+    let row_keys = |row: usize| keys.iter().skip(row).step_by(rows);
+    let mut last: Option<(usize, SeriesIndex)> = None;
+    all.clear();
+    for row in 0..rows {
+        let series = match last {
+            Some((other, series)) if row_keys(other).eq(row_keys(row)) => series,
+            _ => {
+                tags.clear();
+                tags.extend(columns.iter().copied().zip(row_keys(row).copied()));
+                table.series_of(tags)
+            }
+        };
+        last = Some((row, series));
+        all.push(series);
+    }
+    table.run_series().extend_from_slice(all);
+}

@@ -1,0 +1,419 @@
+//! A bounded reader of one `MessagePack` token at a time.
+//!
+//! ```text
+//! 00-7f  positive fixint     c0     nil           ca cb     float 32, 64      d9-db  str 8, 16, 32
+//! 80-8f  fixmap              c1     unassigned    cc-cf     uint 8 .. 64      dc dd  array 16, 32
+//! 90-9f  fixarray            c2 c3  false, true   d0-d3     int 8 .. 64       de df  map 16, 32
+//! a0-bf  fixstr              c4-c6  bin 8 .. 32   c7-c9, d4-d8  ext           e0-ff  negative fixint
+//! ```
+//!
+//! Nothing is allocated and nothing recurses. A length is believed only as far as the body goes: a
+//! string of `n` bytes needs `n` bytes behind its header, an array of `n` values at least `n`, a
+//! map of `n` pairs at least `2n`. So the values still to be read never outnumber the bytes left,
+//! which bounds the work of [`Reader::skip`] by the length of the body.
+
+use rmp::Marker;
+
+use super::error::{Break, Found};
+
+/// One token: a scalar with its value, or the header of a container.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Token<'a> {
+    Nil,
+    Bool(bool),
+    /// Any integer that fits, whatever its marker: clients do not agree on signed and unsigned.
+    Int(i64),
+    /// An integer above `i64::MAX`.
+    Unsigned(u64),
+    Float(f64),
+    /// Not checked to be UTF-8.
+    Str(&'a [u8]),
+    Bin(&'a [u8]),
+    /// Values that follow.
+    Array(usize),
+    /// Pairs that follow.
+    Map(usize),
+    Ext(i8, &'a [u8]),
+}
+
+impl Token<'_> {
+    pub(super) fn found(&self) -> Found {
+        match self {
+            Self::Nil => Found::Nil,
+            Self::Bool(_) => Found::Boolean,
+            Self::Int(_) | Self::Unsigned(_) => Found::Integer,
+            Self::Float(_) => Found::Float,
+            Self::Str(_) => Found::String,
+            Self::Bin(_) => Found::Binary,
+            Self::Array(_) => Found::Array,
+            Self::Map(_) => Found::Map,
+            Self::Ext(-1, data) if [4, 8, 12].contains(&data.len()) => Found::Timestamp,
+            Self::Ext(..) => Found::Extension,
+        }
+    }
+}
+
+/// The classes of values met in a run; see [`Reader::skip_values`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Classes(u8);
+
+impl Classes {
+    pub(super) const NIL: Self = Self(1);
+    pub(super) const INT: Self = Self(2);
+    pub(super) const FLOAT: Self = Self(4);
+    pub(super) const STR: Self = Self(8);
+    pub(super) const OTHER: Self = Self(16);
+
+    pub(super) fn contains(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    #[inline(always)]
+    fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+/// What skipping a value found out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Nesting {
+    /// Within the levels given.
+    Fits,
+    /// Deeper.
+    TooDeep,
+}
+
+/// How far a token reaches.
+enum Extent {
+    /// To this byte.
+    Scalar(usize),
+    /// Its header to this byte, and then this many values.
+    Container(usize, usize),
+}
+
+/// A position in a body. `at <= bytes.len()`, except behind a predicted key that ran into the
+/// slack: then the next read is a [`Break::End`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader<'a> {
+    bytes: &'a [u8],
+    pub(super) at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at }
+    }
+
+    /// The same body from `at` on.
+    pub(super) fn moved(&self, at: usize) -> Self {
+        Self { at, ..*self }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    /// The bytes from `start` to the position.
+    #[inline]
+    pub(super) fn since(&self, start: usize) -> &'a [u8] {
+        self.bytes.get(start..self.at).unwrap_or_default()
+    }
+
+    /// The bytes from the position to `end`.
+    #[inline]
+    pub(super) fn until(&self, end: usize) -> &'a [u8] {
+        self.bytes.get(self.at..end).unwrap_or_default()
+    }
+
+    #[cold]
+    fn end(&self) -> Break {
+        Break::End { at: self.bytes.len() }
+    }
+
+    #[cold]
+    fn length(&self, at: usize, header: usize, declared: u64) -> Break {
+        let rest = self.bytes.len().saturating_sub(header);
+        Break::Length { at, declared, rest: u64::try_from(rest).unwrap_or(u64::MAX) }
+    }
+
+    /// The marker at the position; it is not consumed.
+    #[inline(always)]
+    pub(super) fn peek(&self) -> Result<u8, Break> {
+        self.bytes.get(self.at).copied().ok_or_else(|| self.end())
+    }
+
+    #[inline(always)]
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Break> {
+        let Some(bytes) = self.bytes.get(self.at..).and_then(|it| it.first_chunk::<N>()) else {
+            return Err(self.end());
+        };
+        self.at += N;
+        Ok(*bytes)
+    }
+
+    #[inline(always)]
+    fn take(&mut self, marker_at: usize, len: usize) -> Result<&'a [u8], Break> {
+        let Some(bytes) = self.bytes.get(self.at..).and_then(|it| it.get(..len)) else {
+            return Err(self.length(marker_at, self.at, len as u64));
+        };
+        self.at += len;
+        Ok(bytes)
+    }
+
+    #[inline(always)]
+    fn len8(&mut self) -> Result<usize, Break> {
+        self.fixed().map(|it: [u8; 1]| usize::from(u8::from_be_bytes(it)))
+    }
+
+    #[inline(always)]
+    fn len16(&mut self) -> Result<usize, Break> {
+        self.fixed().map(|it| usize::from(u16::from_be_bytes(it)))
+    }
+
+    #[inline(always)]
+    fn len32(&mut self) -> Result<usize, Break> {
+        self.fixed().map(|it| u32::from_be_bytes(it) as usize)
+    }
+
+    /// Values of a container whose header ends at the position, if the body can hold them.
+    #[inline(always)]
+    fn values(&self, marker_at: usize, values: usize) -> Result<usize, Break> {
+        if values > self.bytes.len().saturating_sub(self.at) {
+            return Err(self.length(marker_at, self.at, values as u64));
+        }
+        Ok(values)
+    }
+
+    #[inline(always)]
+    fn pairs(&self, marker_at: usize, pairs: usize) -> Result<usize, Break> {
+        self.values(marker_at, pairs.saturating_mul(2)).map(|_| pairs)
+    }
+
+    #[inline(always)]
+    fn ext(&mut self, marker_at: usize, len: usize) -> Result<Token<'a>, Break> {
+        let kind = i8::from_be_bytes(self.fixed()?);
+        Ok(Token::Ext(kind, self.take(marker_at, len)?))
+    }
+
+    /// Reads one token.
+    ///
+    /// # Errors
+    /// [`Break`]; the position is of no use afterwards.
+    #[inline(always)]
+    pub(super) fn token(&mut self) -> Result<Token<'a>, Break> {
+        let at = self.at;
+        let marker = Marker::from_u8(self.peek()?);
+        self.at += 1;
+        Ok(match marker {
+            Marker::FixPos(value) => Token::Int(i64::from(value)),
+            Marker::FixNeg(value) => Token::Int(i64::from(value)),
+            Marker::Null => Token::Nil,
+            Marker::False => Token::Bool(false),
+            Marker::True => Token::Bool(true),
+            Marker::F32 => Token::Float(f64::from(f32::from_be_bytes(self.fixed()?))),
+            Marker::F64 => Token::Float(f64::from_be_bytes(self.fixed()?)),
+            Marker::U8 => Token::Int(i64::from(u8::from_be_bytes(self.fixed()?))),
+            Marker::U16 => Token::Int(i64::from(u16::from_be_bytes(self.fixed()?))),
+            Marker::U32 => Token::Int(i64::from(u32::from_be_bytes(self.fixed()?))),
+            Marker::U64 => {
+                let value = u64::from_be_bytes(self.fixed()?);
+                i64::try_from(value).map_or(Token::Unsigned(value), Token::Int)
+            }
+            Marker::I8 => Token::Int(i64::from(i8::from_be_bytes(self.fixed()?))),
+            Marker::I16 => Token::Int(i64::from(i16::from_be_bytes(self.fixed()?))),
+            Marker::I32 => Token::Int(i64::from(i32::from_be_bytes(self.fixed()?))),
+            Marker::I64 => Token::Int(i64::from_be_bytes(self.fixed()?)),
+            Marker::FixStr(len) => Token::Str(self.take(at, usize::from(len))?),
+            Marker::FixArray(len) => Token::Array(self.values(at, usize::from(len))?),
+            Marker::FixMap(len) => Token::Map(self.pairs(at, usize::from(len))?),
+            other => return self.rare(at, other),
+        })
+    }
+
+    /// Tokens that no hot path waits for.
+    fn rare(&mut self, at: usize, marker: Marker) -> Result<Token<'a>, Break> {
+        let len = match marker {
+            Marker::Str8 | Marker::Bin8 | Marker::Ext8 => self.len8()?,
+            Marker::Str16 | Marker::Bin16 | Marker::Ext16 | Marker::Array16 | Marker::Map16 => {
+                self.len16()?
+            }
+            Marker::Str32 | Marker::Bin32 | Marker::Ext32 | Marker::Array32 | Marker::Map32 => {
+                self.len32()?
+            }
+            Marker::FixExt1 => 1,
+            Marker::FixExt2 => 2,
+            Marker::FixExt4 => 4,
+            Marker::FixExt8 => 8,
+            Marker::FixExt16 => 16,
+            _ => return Err(Break::Reserved { at }),
+        };
+        Ok(match marker {
+            Marker::Str8 | Marker::Str16 | Marker::Str32 => Token::Str(self.take(at, len)?),
+            Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => Token::Bin(self.take(at, len)?),
+            Marker::Array16 | Marker::Array32 => Token::Array(self.values(at, len)?),
+            Marker::Map16 | Marker::Map32 => Token::Map(self.pairs(at, len)?),
+            _ => self.ext(at, len)?,
+        })
+    }
+
+    /// How far the token at the position reaches, and its class.
+    #[inline(always)]
+    fn extent(&self, classes: &mut Classes) -> Result<Extent, Break> {
+        let (class, len) = match self.peek()? {
+            0x00..=0x7f | 0xe0..=0xff => (Classes::INT, 1),
+            0xc0 => (Classes::NIL, 1),
+            marker @ 0xa0..=0xbf => (Classes::STR, 1 + usize::from(marker & 0x1f)),
+            0xca => (Classes::FLOAT, 5),
+            0xcb => (Classes::FLOAT, 9),
+            0xcc | 0xd0 => (Classes::INT, 2),
+            0xcd | 0xd1 => (Classes::INT, 3),
+            0xce | 0xd2 => (Classes::INT, 5),
+            0xcf | 0xd3 => (Classes::INT, 9),
+            0xc2 | 0xc3 => (Classes::OTHER, 1),
+            _ => return self.rare_extent(classes),
+        };
+        classes.add(class);
+        let end = self.at + len;
+        if end > self.bytes.len() {
+            return Err(match class {
+                Classes::STR => self.length(self.at, self.at + 1, len as u64 - 1),
+                _ => self.end(),
+            });
+        }
+        Ok(Extent::Scalar(end))
+    }
+
+    /// Strings with a length of their own, binary, extensions, containers.
+    fn rare_extent(&self, classes: &mut Classes) -> Result<Extent, Break> {
+        let mut it = *self;
+        Ok(match it.token()? {
+            Token::Array(values) => {
+                classes.add(Classes::OTHER);
+                Extent::Container(it.at, values)
+            }
+            Token::Map(pairs) => {
+                classes.add(Classes::OTHER);
+                Extent::Container(it.at, pairs * 2)
+            }
+            Token::Str(_) => {
+                classes.add(Classes::STR);
+                Extent::Scalar(it.at)
+            }
+            _ => {
+                classes.add(Classes::OTHER);
+                Extent::Scalar(it.at)
+            }
+        })
+    }
+
+    /// Moves behind the value at the position; `levels` is how deep it may nest.
+    ///
+    /// # Errors
+    /// [`Break`] when the value has no end.
+    #[inline(always)]
+    pub(super) fn skip(&mut self, levels: usize) -> Result<Nesting, Break> {
+        self.skip_values(1, levels).map(|(_, nesting)| nesting)
+    }
+
+    /// Moves behind `values` values and says of which classes they are.
+    ///
+    /// # Errors
+    /// [`Break`] when one of them has no end.
+    #[inline(always)]
+    pub(super) fn skip_values(
+        &mut self,
+        mut values: usize,
+        levels: usize,
+    ) -> Result<(Classes, Nesting), Break> {
+        let mut classes = Classes::default();
+        let mut nesting = Nesting::Fits;
+        while values > 0 {
+            values -= 1;
+            match self.extent(&mut classes)? {
+                Extent::Scalar(end) => self.at = end,
+                Extent::Container(first, inner) => {
+                    self.at = first;
+                    if self.skip_container(inner, levels)? == Nesting::TooDeep {
+                        nesting = Nesting::TooDeep;
+                    }
+                }
+            }
+        }
+        Ok((classes, nesting))
+    }
+
+    /// Moves behind `values` values if all have the same marker, one of a number of 8 bytes.
+    #[inline]
+    pub(super) fn skip_uniform(&mut self, values: usize) -> Option<(Classes, u8)> {
+        let marker = *self.bytes.get(self.at)?;
+        let class = match marker {
+            0xcb => Classes::FLOAT,
+            0xcf | 0xd3 => Classes::INT,
+            _ => return None,
+        };
+        let end = self.at.checked_add(values.checked_mul(9)?)?;
+        let (strides, _) = self.bytes.get(self.at..end)?.as_chunks::<9>();
+        let is_other = |stride: &[u8; 9]| stride[0] != marker;
+        if strides.get(1).is_some_and(is_other) {
+            return None;
+        }
+        let other = strides.iter().fold(0, |other, stride| other | (stride[0] ^ marker));
+        (other == 0).then(|| self.at = end)?;
+        Some((class, marker))
+    }
+
+    /// Moves behind a container whose `values` values start at the position.
+    fn skip_container(&mut self, mut values: usize, levels: usize) -> Result<Nesting, Break> {
+        let mut classes = Classes::default();
+        // A flat container is the rule, and needs no stack.
+        while values > 0 && levels > 0 {
+            values -= 1;
+            match self.extent(&mut classes)? {
+                Extent::Scalar(end) => self.at = end,
+                Extent::Container(first, inner) => {
+                    self.at = first;
+                    return self.skip_nested(values, inner, levels);
+                }
+            }
+        }
+        if levels > 0 { Ok(Nesting::Fits) } else { self.skip_nested(0, values, 0) }
+    }
+
+    /// Moves behind a container of which `outer` values are left behind the inner container whose
+    /// `inner` values start at the position. The outer one is the first of `levels`.
+    #[cold]
+    fn skip_nested(&mut self, outer: usize, inner: usize, levels: usize) -> Result<Nesting, Break> {
+        let mut open: Vec<usize> = Vec::new();
+        let mut nesting = Nesting::Fits;
+        // Values left in the innermost container, or, too deep, in all of them.
+        let mut values = inner;
+        if levels < 2 {
+            nesting = Nesting::TooDeep;
+            values += outer;
+        } else {
+            open.push(outer);
+        }
+        let mut classes = Classes::default();
+        loop {
+            while values == 0 {
+                let Some(outer) = open.pop() else { return Ok(nesting) };
+                values = outer;
+            }
+            values -= 1;
+            match self.extent(&mut classes)? {
+                Extent::Scalar(end) => self.at = end,
+                Extent::Container(first, inner) => {
+                    self.at = first;
+                    if open.len() + 2 <= levels && nesting == Nesting::Fits {
+                        open.push(values);
+                        values = inner;
+                    } else {
+                        nesting = Nesting::TooDeep;
+                        values += inner + open.drain(..).sum::<usize>();
+                        self.values(first, values)?;
+                    }
+                }
+            }
+        }
+    }
+}

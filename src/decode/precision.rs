@@ -1,0 +1,112 @@
+//! Unit of the timestamps in a body, and the way from such a number to a [`Timestamp`].
+//!
+//! | precision   | names (a plural `s` may follow a long one)        | one unit         |
+//! |-------------|---------------------------------------------------|------------------|
+//! | Auto        | `auto`                                            | by the magnitude |
+//! | Nanosecond  | `n`, `ns`, `nanosecond`                           | 1 ns             |
+//! | Microsecond | `u`, `us`, `microsecond`, micro sign with or      | 1000 ns          |
+//! |             | without `s`                                       |                  |
+//! | Millisecond | `ms`, `millisecond`                               | 10^6 ns          |
+//! | Second      | `s`, `second`                                     | 10^9 ns          |
+//! | Minute      | `m`, `minute`                                     | 60 * 10^9 ns     |
+//! | Hour        | `h`, `hour`                                       | 3600 * 10^9 ns   |
+//!
+//! Two rules guess a unit from a magnitude, because two servers do: InfluxDB 3's for line protocol
+//! ([`Precision::Auto`]) and Arc's for `MessagePack` ([`from_magnitude`]).
+
+use crate::timestamp::Timestamp;
+
+/// Unit of the timestamps in a body.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Precision {
+    /// Guessed per value from its magnitude: `|t|/1e9 < 5` s, `< 5e3` ms, `< 5e6` us, else ns.
+    Auto,
+    /// Nanoseconds.
+    #[default]
+    Nanosecond,
+    /// Microseconds.
+    Microsecond,
+    /// Milliseconds.
+    Millisecond,
+    /// Seconds.
+    Second,
+    /// Minutes, InfluxDB 1.x only.
+    Minute,
+    /// Hours, InfluxDB 1.x only.
+    Hour,
+}
+
+impl Precision {
+    /// The precision of that name; every spelling of InfluxDB 1, 2 and 3 on every endpoint.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "auto" => Self::Auto,
+            "n" | "ns" | "nanosecond" | "nanoseconds" => Self::Nanosecond,
+            // Both characters that look like a micro sign: U+00B5 and the Greek letter U+03BC.
+            "u" | "us" | "microsecond" | "microseconds" | "\u{b5}" | "\u{b5}s" | "\u{3bc}"
+            | "\u{3bc}s" => Self::Microsecond,
+            "ms" | "millisecond" | "milliseconds" => Self::Millisecond,
+            "s" | "second" | "seconds" => Self::Second,
+            "m" | "minute" | "minutes" => Self::Minute,
+            "h" | "hour" | "hours" => Self::Hour,
+            _ => return None,
+        })
+    }
+
+    /// The time that the number `value` of a body in this precision means.
+    ///
+    /// `None` when it is outside `i64` nanoseconds (the years 1677 to 2262), which is what the line
+    /// protocol of every InfluxDB can express; it never wraps.
+    #[inline]
+    pub fn timestamp(self, value: i64) -> Option<Timestamp> {
+        match self {
+            Self::Nanosecond => Some(Timestamp::from_ns(value)),
+            _ => value.checked_mul(self.unit_ns(value)).map(Timestamp::from_ns),
+        }
+    }
+
+    /// `time` without the digits this precision cannot express; `Auto` expresses all of them.
+    pub fn truncate(self, time: Timestamp) -> Timestamp {
+        match self {
+            Self::Auto | Self::Nanosecond => time,
+            _ => {
+                let unit_us = self.unit_ns(0) / 1_000;
+                Timestamp { us: time.us - time.us.rem_euclid(unit_us), ns: 0 }
+            }
+        }
+    }
+
+    /// Nanoseconds in the unit of `value`.
+    fn unit_ns(self, value: i64) -> i64 {
+        match self {
+            Self::Auto => match value.unsigned_abs() / 1_000_000_000 {
+                0..5 => 1_000_000_000,
+                5..5_000 => 1_000_000,
+                5_000..5_000_000 => 1_000,
+                _ => 1,
+            },
+            Self::Nanosecond => 1,
+            Self::Microsecond => 1_000,
+            Self::Millisecond => 1_000_000,
+            Self::Second => 1_000_000_000,
+            Self::Minute => 60_000_000_000,
+            Self::Hour => 3_600_000_000_000,
+        }
+    }
+}
+
+/// The time a bare integer means in Arc's `MessagePack`: below 10^10 seconds, below 10^13
+/// milliseconds, below 10^16 microseconds, else nanoseconds.
+///
+/// The magnitude decides, so times before 1970 follow the same rule (Arc takes every negative
+/// number for seconds and stores garbage for the other units).
+/// `None` outside the years 0001 to 9999.
+#[inline]
+pub fn from_magnitude(value: i64) -> Option<Timestamp> {
+    match value.unsigned_abs() {
+        0..10_000_000_000 => Timestamp::from_us(value.checked_mul(1_000_000)?),
+        10_000_000_000..10_000_000_000_000 => Timestamp::from_us(value.checked_mul(1_000)?),
+        10_000_000_000_000..10_000_000_000_000_000 => Timestamp::from_us(value),
+        _ => Some(Timestamp::from_ns(value)),
+    }
+}

@@ -1,0 +1,305 @@
+//! The wiring: the one place that knows every stage.
+//!
+//! ```text
+//!  shard threads (accept)               flusher thread             writer threads
+//!  Shard::write: decode -> gather       a round: seal all shards,  persist: one table at a time,
+//!      |  rows, or a refusal            one job for each table     tried again until it is on disk
+//!      +-- first rows, bytes -- Event --> | -- Command::Seal --> shards
+//!  Engine::flush ------------- Event --> | <-- Chunks ----------- shards
+//!                                        | -- Job -------------> queue ---> Parquet
+//!                                        | <- Event::Written --------------
+//! ```
+//!
+//! A round covers all shards, so that a flush makes one file for each table and day and not one
+//! for each core. Sealed rows are never dropped: a job that fails is tried again, its memory stays
+//! accounted, and when the budget is used up, new bodies are refused with "try again later".
+//!
+//! Only this stage reads a clock.
+
+mod budget;
+
+mod flusher;
+
+mod shard;
+
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc as async_mpsc, oneshot};
+
+pub use self::budget::Admission;
+pub use self::shard::{Shard, WriteRequest};
+pub use crate::decode::line_protocol::LineError;
+pub use crate::decode::msgpack::ItemError;
+pub use crate::decode::{Format, Precision, Reason, Rejection, Report};
+pub use crate::gather::AppendError;
+
+use self::budget::Budget;
+use self::flusher::{Event, Flusher};
+use self::shard::Command;
+use crate::error::{BusyReason, ClientError, ServerError, WriteError};
+use crate::gather::Registry;
+use crate::limits::Limits;
+use crate::persist::{PersistError, Store};
+use crate::schema::pinned::PinnedSchema;
+use crate::schema::{ColumnKind, Role, Unsigned};
+use crate::stats::Stats;
+
+/// What an engine is opened with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where tables are; made when missing.
+    pub data_dir: PathBuf,
+    /// Shards, hence threads that decode; at least 1.
+    pub shards: usize,
+    /// Age of the oldest row that is not in a file at which a flush begins.
+    pub flush_interval: Duration,
+    /// Bytes in builders, over all shards, at which a flush begins.
+    pub flush_bytes: usize,
+    /// Bytes of bodies in flight, builders and rows being written; beyond it bodies are refused.
+    pub memory_limit: usize,
+    /// How long [`Engine::close`] tries to write what is left.
+    pub close_timeout: Duration,
+    /// The bounds of bodies and tables.
+    pub limits: Limits,
+    /// How unsigned columns are written.
+    pub unsigned: Unsigned,
+    /// Measurements whose columns are known in advance.
+    pub pins: Vec<PinnedSchema>,
+}
+
+/// The engine, shared by all threads.
+#[derive(Debug)]
+pub struct Engine {
+    registry: Arc<Registry>,
+    stats: Arc<Stats>,
+    budget: Arc<Budget>,
+    events: mpsc::Sender<Event>,
+    /// The receiving end of each shard's commands, until the shard is made.
+    commands: Mutex<Vec<Option<async_mpsc::UnboundedReceiver<Command>>>>,
+    flusher: Mutex<Option<JoinHandle<()>>>,
+    is_closing: AtomicBool,
+}
+
+/// What a flush wrote.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct FlushReport {
+    /// Files that became visible.
+    pub files: u64,
+    /// Rows in them.
+    pub rows: u64,
+}
+
+/// A measurement, as `/api/v1/tables` shows it.
+#[derive(Clone, Debug)]
+pub struct TableInfo {
+    /// Its database.
+    pub database: String,
+    /// Its name.
+    pub measurement: String,
+    /// Its columns in the order of first acceptance, `time` first.
+    pub columns: Vec<ColumnInfo>,
+    /// Rows accepted since the start.
+    pub rows: u64,
+    /// Files written since the start.
+    pub files: u64,
+}
+
+/// A column, as `/api/v1/tables` shows it.
+#[derive(Clone, Debug)]
+pub struct ColumnInfo {
+    /// Its name on the wire.
+    pub name: String,
+    /// What it holds.
+    pub kind: ColumnKind,
+    /// What it is to its rows.
+    pub role: Role,
+}
+
+impl Engine {
+    /// Opens the data directory and starts the threads that write to it.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, is locked by another process, or a thread cannot start.
+    pub fn open(options: &Options) -> Result<Arc<Self>, ServerError> {
+        let store = Arc::new(Store::open(&options.data_dir).map_err(ServerError::from)?);
+        let pins = options.pins.clone();
+        let registry = Arc::new(Registry::new(options.limits, options.unsigned, pins));
+        let stats = Arc::new(Stats::default());
+        let shards = options.shards.max(1);
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
+            .map(|_| async_mpsc::unbounded_channel())
+            .map(|(sender, receiver)| (sender, Some(receiver)))
+            .unzip();
+        let (events, inbox) = mpsc::channel();
+        let flush_bytes = options.flush_bytes.min(options.memory_limit / 4);
+        let budget = Arc::new(Budget::new(options.memory_limit, flush_bytes, shards));
+        let flusher = Flusher::new(
+            flusher::Wiring {
+                registry: Arc::clone(&registry),
+                store,
+                stats: Arc::clone(&stats),
+                budget: Arc::clone(&budget),
+                shards: senders,
+                events: events.clone(),
+            },
+            options.flush_interval,
+            options.close_timeout,
+            shards.div_ceil(2),
+        )?;
+        let thread = std::thread::Builder::new()
+            .name("flusher".to_owned())
+            .spawn(move || flusher.run(&inbox))
+            .map_err(|source| ServerError::Io { action: "starting the flusher thread", source })?;
+        Ok(Arc::new(Self {
+            registry,
+            stats,
+            budget,
+            events,
+            commands: Mutex::new(receivers),
+            flusher: Mutex::new(Some(thread)),
+            is_closing: AtomicBool::new(false),
+        }))
+    }
+
+    /// Writes everything accepted before this call to files.
+    ///
+    /// # Errors
+    /// `Busy(DiskFull)` or `Server(Flush)` at the first table that cannot be written; its rows are
+    /// kept and tried again. `Busy(ShuttingDown)` after [`Engine::close`].
+    pub async fn flush(&self, database: Option<&str>) -> Result<FlushReport, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        let database = database.map(str::to_owned);
+        let sent = self.events.send(Event::Flush { database, reply });
+        match sent {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(BusyReason::ShuttingDown.into())),
+            Err(_) => Err(BusyReason::ShuttingDown.into()),
+        }
+    }
+
+    /// Names of all databases, sorted.
+    pub fn databases(&self) -> Vec<String> {
+        self.registry.databases().iter().map(ToString::to_string).collect()
+    }
+
+    /// Makes a database; one that exists is no error.
+    ///
+    /// # Errors
+    /// `TooManyDatabases`.
+    pub fn create_database(&self, name: &str) -> Result<(), WriteError> {
+        let max = self.limits().databases_max;
+        if self.registry.create_database(name) {
+            Ok(())
+        } else {
+            Err(ClientError::TooManyDatabases { max }.into())
+        }
+    }
+
+    /// Removes a database with its rows and files; one that does not exist is no error.
+    ///
+    /// # Errors
+    /// `Server(Io)` when files could not be removed, `Busy(ShuttingDown)`.
+    pub async fn drop_database(&self, name: &str) -> Result<(), WriteError> {
+        let (reply, answer) = oneshot::channel();
+        match self.events.send(Event::Drop { database: name.to_owned(), reply }) {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(BusyReason::ShuttingDown.into())),
+            Err(_) => Err(BusyReason::ShuttingDown.into()),
+        }
+    }
+
+    /// The measurements of one database or of all, sorted.
+    pub fn tables(&self, database: Option<&str>) -> Vec<TableInfo> {
+        let time = || ColumnInfo {
+            name: crate::schema::TIME.to_owned(),
+            kind: ColumnKind::Time,
+            role: Role::Time,
+        };
+        let measurements = self.registry.measurements(database);
+        let table = |it: &crate::gather::Measurement| TableInfo {
+            database: it.database.to_string(),
+            measurement: it.name.to_string(),
+            columns: std::iter::once(time())
+                .chain(it.columns().into_iter().map(|column| ColumnInfo {
+                    name: column.name.to_string(),
+                    kind: column.kind,
+                    role: column.role,
+                }))
+                .collect(),
+            rows: it.rows(),
+            files: it.files(),
+        };
+        measurements.iter().map(|it| table(it)).collect()
+    }
+
+    /// Whether writes are taken.
+    pub fn is_ready(&self) -> bool {
+        !self.is_closing.load(Ordering::Acquire)
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The bounds in force.
+    pub fn limits(&self) -> &Limits {
+        self.registry.limits()
+    }
+
+    /// Accounts for the bytes of a body until the guard is dropped.
+    ///
+    /// # Errors
+    /// `Busy(MemoryFull)`: rows not yet written fill the budget; a flush is under way.
+    pub fn admit(&self, bytes: usize) -> Result<Admission, WriteError> {
+        let admitted = Budget::admit(&self.budget, bytes);
+        if admitted.is_none() && self.budget.asks_for_flush() {
+            // The flusher ends only with the engine; then the answer is the same.
+            let _ = self.events.send(Event::Full);
+        }
+        admitted.ok_or(WriteError::Busy(BusyReason::MemoryFull))
+    }
+
+    /// Bytes accounted: bodies in flight, builders, and rows being written.
+    pub fn memory_bytes(&self) -> usize {
+        self.budget.used()
+    }
+
+    /// Writes what is left and ends the threads. Call it when the shards are gone.
+    ///
+    /// # Errors
+    /// `Server(Flush)` when rows could not be written within `close_timeout`: they are lost.
+    pub fn close(&self) -> Result<(), WriteError> {
+        self.is_closing.store(true, Ordering::Release);
+        // A shard that was never made must not be waited for.
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let (reply, answer) = oneshot::channel();
+        if self.events.send(Event::Close { reply }).is_err() {
+            return Ok(());
+        }
+        let result = answer.blocking_recv().unwrap_or(Ok(()));
+        let thread = self.flusher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(_)) = thread.map(JoinHandle::join) {
+            tracing::error!("the flusher thread ended by a panic");
+        }
+        result
+    }
+}
+
+impl From<PersistError> for ServerError {
+    fn from(error: PersistError) -> Self {
+        let mut cause = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(error) = source {
+            cause.push_str(": ");
+            cause.push_str(&error.to_string());
+            source = error.source();
+        }
+        Self::Flush { cause: cause.into() }
+    }
+}

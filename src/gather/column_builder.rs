@@ -1,0 +1,424 @@
+//! One column being filled: values of one kind, and which slots are null.
+//!
+//! ```text
+//! row_count = 4    values  [1.5, 0.0, 2.5]      <- the last row has no value yet
+//!                  nulls   [ 1 ,  0 ,  1 ]      <- row 1 had none: back-filled when row 2 came
+//! ```
+//!
+//! A column may be shorter than its table: the missing tail is null and is filled in when the
+//! column is next touched, or when the chunk is finished. Widening a table costs nothing.
+//!
+//! Unlike Arrow's builders these can be truncated, which is how a row is undone (decision 2).
+//! `values` and `nulls` become Arrow's buffers without a copy.
+
+use std::sync::Arc;
+
+use arrow_array::types::{Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{ArrayRef, BooleanArray, PrimitiveArray};
+use arrow_buffer::{BooleanBufferBuilder, NullBuffer, NullBufferBuilder};
+
+use super::series::TagValues;
+use super::values::StringValues;
+use crate::schema::{ColumnKind, Role, Unsigned};
+
+/// Why a column refused a value; the table builder adds the names.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refusal {
+    /// The row has a value in this column already.
+    Duplicate,
+    /// The value's kind, which the column's cannot hold without loss.
+    Kind(ColumnKind),
+}
+
+/// The values of one column, by kind.
+#[derive(Debug)]
+pub(super) enum Values {
+    /// No value yet, hence no kind.
+    Unset,
+    Bool(BooleanBufferBuilder),
+    I64(Vec<i64>),
+    U64(Vec<u64>),
+    F64(Vec<f64>),
+    String(StringValues),
+    /// Microseconds.
+    Time(Vec<i64>),
+    /// A tag: its rows are the table's series numbers, only the dictionary is here.
+    Tag(TagValues),
+}
+
+/// One column of one table on one shard.
+#[derive(Debug)]
+pub(super) struct ColumnBuilder {
+    /// The name on the wire.
+    pub(super) name: Arc<str>,
+    pub(super) role: Role,
+    /// Index in [`super::Measurement`]; `None` until a row with this column is committed.
+    pub(super) slot: Option<usize>,
+    pub(super) values: Values,
+    /// `nulls.len() <= values.len()`; behind only while a run is open.
+    nulls: NullBufferBuilder,
+}
+
+/// Pushes the value of row `row`, back-filling the rows that had none.
+#[inline]
+fn push<T: Copy + Default>(
+    values: &mut Vec<T>,
+    nulls: &mut NullBufferBuilder,
+    row: usize,
+    value: T,
+) -> Result<(), Refusal> {
+    if values.len() != row {
+        backfill(values, nulls, row)?;
+    }
+    values.push(value);
+    nulls.append_non_null();
+    Ok(())
+}
+
+/// Fills a column up to `row` with nulls.
+#[cold]
+fn backfill<T: Copy + Default>(
+    values: &mut Vec<T>,
+    nulls: &mut NullBufferBuilder,
+    row: usize,
+) -> Result<(), Refusal> {
+    let missing = row.checked_sub(values.len()).ok_or(Refusal::Duplicate)?;
+    values.resize(row, T::default());
+    nulls.append_n_nulls(missing);
+    Ok(())
+}
+
+/// `value` as a float, if it is exactly one.
+#[inline]
+fn exact_f64(value: i64) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "the next line checks that none was lost")]
+    let float = value as f64;
+    // 2^63 itself is no i64, but i64::MAX rounds up to it.
+    (exact_i64(float) == Some(value)).then_some(float)
+}
+
+/// `value` as an integer, if it is exactly one.
+#[inline]
+fn exact_i64(value: f64) -> Option<i64> {
+    const TWO_POW_63: f64 = 9_223_372_036_854_775_808.0;
+    let in_range = (-TWO_POW_63..TWO_POW_63).contains(&value) && value.fract() == 0.0;
+    #[expect(clippy::cast_possible_truncation, reason = "integral and in range")]
+    in_range.then_some(value as i64)
+}
+
+/// `value` as an unsigned integer, if it is exactly one.
+#[inline]
+fn exact_u64(value: f64) -> Option<u64> {
+    const TWO_POW_64: f64 = 18_446_744_073_709_551_616.0;
+    let in_range = (0.0..TWO_POW_64).contains(&value) && value.fract() == 0.0;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "integral and in range"
+    )]
+    in_range.then_some(value as u64)
+}
+
+impl ColumnBuilder {
+    pub(super) fn new(name: Arc<str>, role: Role, slot: Option<usize>, values: Values) -> Self {
+        Self { name, role, slot, values, nulls: NullBufferBuilder::new(0) }
+    }
+
+    /// The kind, once a value has fixed it.
+    #[inline]
+    pub(super) fn kind(&self) -> Option<ColumnKind> {
+        match self.values {
+            Values::Unset => None,
+            Values::Bool(_) => Some(ColumnKind::Bool),
+            Values::I64(_) => Some(ColumnKind::I64),
+            Values::U64(_) => Some(ColumnKind::U64),
+            Values::F64(_) => Some(ColumnKind::F64),
+            Values::String(_) | Values::Tag(_) => Some(ColumnKind::String),
+            Values::Time(_) => Some(ColumnKind::Time),
+        }
+    }
+
+    /// Rows that this column has slots for. Tags have none of their own.
+    pub(super) fn len(&self) -> usize {
+        match &self.values {
+            Values::Unset | Values::Tag(_) => 0,
+            Values::Bool(values) => values.len(),
+            Values::I64(values) | Values::Time(values) => values.len(),
+            Values::U64(values) => values.len(),
+            Values::F64(values) => values.len(),
+            Values::String(values) => values.len(),
+        }
+    }
+
+    /// Bytes held, without spare capacity.
+    pub(super) fn byte_len(&self) -> usize {
+        match &self.values {
+            Values::Unset => 0,
+            Values::Bool(values) => values.len() / 8,
+            Values::I64(values) | Values::Time(values) => values.len() * 8,
+            Values::U64(values) => values.len() * 8,
+            Values::F64(values) => values.len() * 8,
+            Values::String(values) => values.len() * 4 + values.byte_len(),
+            Values::Tag(values) => values.byte_len(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn append_f64(&mut self, row: usize, value: f64) -> Result<(), Refusal> {
+        let refusal = Refusal::Kind(ColumnKind::F64);
+        match &mut self.values {
+            Values::F64(values) => push(values, &mut self.nulls, row, value),
+            Values::I64(values) => {
+                push(values, &mut self.nulls, row, exact_i64(value).ok_or(refusal)?)
+            }
+            Values::U64(values) => {
+                push(values, &mut self.nulls, row, exact_u64(value).ok_or(refusal)?)
+            }
+            Values::Unset => {
+                self.values = Values::F64(Vec::new());
+                self.append_f64(row, value)
+            }
+            _ => Err(refusal),
+        }
+    }
+
+    #[inline]
+    pub(super) fn append_i64(&mut self, row: usize, value: i64) -> Result<(), Refusal> {
+        let refusal = Refusal::Kind(ColumnKind::I64);
+        match &mut self.values {
+            Values::I64(values) => push(values, &mut self.nulls, row, value),
+            Values::F64(values) => {
+                push(values, &mut self.nulls, row, exact_f64(value).ok_or(refusal)?)
+            }
+            Values::U64(values) => {
+                let value = u64::try_from(value).map_err(|_| refusal)?;
+                push(values, &mut self.nulls, row, value)
+            }
+            Values::Unset => {
+                self.values = Values::I64(Vec::new());
+                self.append_i64(row, value)
+            }
+            _ => Err(refusal),
+        }
+    }
+
+    #[inline]
+    pub(super) fn append_u64(&mut self, row: usize, value: u64) -> Result<(), Refusal> {
+        let refusal = Refusal::Kind(ColumnKind::U64);
+        match &mut self.values {
+            Values::U64(values) => push(values, &mut self.nulls, row, value),
+            Values::Unset => {
+                self.values = Values::U64(Vec::new());
+                self.append_u64(row, value)
+            }
+            Values::F64(values) => {
+                let value = i64::try_from(value).ok().and_then(exact_f64).ok_or(refusal)?;
+                push(values, &mut self.nulls, row, value)
+            }
+            Values::I64(values) => {
+                let value = i64::try_from(value).map_err(|_| refusal)?;
+                push(values, &mut self.nulls, row, value)
+            }
+            _ => Err(refusal),
+        }
+    }
+
+    #[inline]
+    pub(super) fn append_time(&mut self, row: usize, us: i64) -> Result<(), Refusal> {
+        match &mut self.values {
+            Values::Time(values) => push(values, &mut self.nulls, row, us),
+            Values::Unset => {
+                self.values = Values::Time(Vec::new());
+                self.append_time(row, us)
+            }
+            _ => Err(Refusal::Kind(ColumnKind::Time)),
+        }
+    }
+
+    pub(super) fn append_bool(&mut self, row: usize, value: bool) -> Result<(), Refusal> {
+        match &mut self.values {
+            Values::Bool(values) => {
+                if values.len() != row {
+                    let missing = row.checked_sub(values.len()).ok_or(Refusal::Duplicate)?;
+                    values.append_n(missing, false);
+                    self.nulls.append_n_nulls(missing);
+                }
+                values.append(value);
+                self.nulls.append_non_null();
+                Ok(())
+            }
+            Values::Unset => {
+                self.values = Values::Bool(BooleanBufferBuilder::new(0));
+                self.append_bool(row, value)
+            }
+            _ => Err(Refusal::Kind(ColumnKind::Bool)),
+        }
+    }
+
+    #[inline]
+    pub(super) fn append_str(&mut self, row: usize, value: &str) -> Result<(), Refusal> {
+        match &mut self.values {
+            Values::String(values) => {
+                if values.len() != row {
+                    let missing = row.checked_sub(values.len()).ok_or(Refusal::Duplicate)?;
+                    values.resize(row);
+                    self.nulls.append_n_nulls(missing);
+                }
+                values.push(value);
+                self.nulls.append_non_null();
+                Ok(())
+            }
+            Values::Unset => {
+                self.values = Values::String(StringValues::new());
+                self.append_str(row, value)
+            }
+            _ => Err(Refusal::Kind(ColumnKind::String)),
+        }
+    }
+
+    /// Opens a run: gives an unset column the kind of `empty` and back-fills up to `row`.
+    /// `false` when the row `row` has a value already.
+    pub(super) fn begin_run(&mut self, row: usize, empty: Values) -> bool {
+        if matches!(self.values, Values::Unset) {
+            self.values = empty;
+        }
+        let Some(missing) = row.checked_sub(self.len()) else { return false };
+        match &mut self.values {
+            Values::Unset | Values::Tag(_) => return false,
+            Values::Bool(values) => values.append_n(missing, false),
+            Values::I64(values) | Values::Time(values) => values.resize(row, 0),
+            Values::U64(values) => values.resize(row, 0),
+            Values::F64(values) => values.resize(row, 0.0),
+            Values::String(values) => values.resize(row),
+        }
+        self.nulls.append_n_nulls(row - self.nulls.len());
+        true
+    }
+
+    /// Marks what a run pushed as valid.
+    pub(super) fn end_run(&mut self) {
+        let pushed = self.len().saturating_sub(self.nulls.len());
+        self.nulls.append_n_non_nulls(pushed);
+    }
+
+    /// Undoes everything behind the first `rows` rows.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        if self.len() > rows {
+            match &mut self.values {
+                Values::Unset | Values::Tag(_) => {}
+                Values::Bool(values) => values.truncate(rows),
+                Values::I64(values) | Values::Time(values) => values.truncate(rows),
+                Values::U64(values) => values.truncate(rows),
+                Values::F64(values) => values.truncate(rows),
+                Values::String(values) => values.truncate(rows),
+            }
+        }
+        if self.nulls.len() > rows {
+            self.nulls.truncate(rows);
+        }
+    }
+
+    /// Takes the kind and the values away: the column was never committed.
+    pub(super) fn unset(&mut self) {
+        self.values = Values::Unset;
+        self.nulls = NullBufferBuilder::new(0);
+    }
+
+    /// Changes a column that is not registered yet to `kind`, if every value survives.
+    /// Returns its own kind otherwise.
+    pub(super) fn convert(&mut self, kind: ColumnKind) -> Result<(), ColumnKind> {
+        let Some(own) = self.kind() else { return Ok(()) };
+        if own == kind {
+            return Ok(());
+        }
+        let row_count = self.len();
+        let mut other = Self::new(Arc::clone(&self.name), self.role, None, empty(kind, self.role));
+        let nulls = self.nulls.finish_cloned();
+        for row in (0..row_count).filter(|row| nulls.as_ref().is_none_or(|it| it.is_valid(*row))) {
+            let appended = match &self.values {
+                Values::I64(values) => values.get(row).map(|it| other.append_i64(row, *it)),
+                Values::U64(values) => values.get(row).map(|it| other.append_u64(row, *it)),
+                Values::F64(values) => values.get(row).map(|it| other.append_f64(row, *it)),
+                _ => return Err(own),
+            };
+            if !matches!(appended, Some(Ok(()))) {
+                return Err(own);
+            }
+        }
+        self.values = other.values;
+        self.nulls = other.nulls;
+        Ok(())
+    }
+
+    /// The column as an array of `rows` slots; `None` when all of them would be null.
+    ///
+    /// Buffers move; `U64` written as DECIMAL is the one kind that is converted. The column keeps
+    /// its kind and starts empty.
+    pub(super) fn finish(&mut self, rows: usize, unsigned: Unsigned) -> Option<ArrayRef> {
+        if self.len() == 0 {
+            return None;
+        }
+        self.nulls.append_n_nulls(rows.saturating_sub(self.nulls.len()));
+        let nulls = std::mem::replace(&mut self.nulls, NullBufferBuilder::new(0)).finish();
+        let all_null = nulls.as_ref().is_some_and(|it| it.null_count() == rows);
+        let next = empty(self.kind()?, self.role);
+        let array: ArrayRef = match std::mem::replace(&mut self.values, next) {
+            Values::Unset | Values::Tag(_) => return None,
+            Values::Bool(mut values) => {
+                values.append_n(rows - values.len(), false);
+                Arc::new(BooleanArray::new(values.finish(), nulls))
+            }
+            Values::I64(mut values) => {
+                values.resize(rows, 0);
+                Arc::new(PrimitiveArray::<Int64Type>::new(values.into(), nulls))
+            }
+            Values::U64(mut values) => {
+                values.resize(rows, 0);
+                unsigned_array(values, nulls, unsigned)
+            }
+            Values::F64(mut values) => {
+                values.resize(rows, 0.0);
+                Arc::new(PrimitiveArray::<Float64Type>::new(values.into(), nulls))
+            }
+            Values::String(mut values) => {
+                values.resize(rows);
+                Arc::new(values.finish(nulls))
+            }
+            Values::Time(mut values) => {
+                values.resize(rows, 0);
+                let array = PrimitiveArray::<TimestampMicrosecondType>::new(values.into(), nulls);
+                Arc::new(array.with_timezone("UTC"))
+            }
+        };
+        (!all_null).then_some(array)
+    }
+}
+
+/// Unsigned values as the table writes them.
+fn unsigned_array(values: Vec<u64>, nulls: Option<NullBuffer>, unsigned: Unsigned) -> ArrayRef {
+    match unsigned {
+        Unsigned::Int64 => {
+            // `TableBuilder` refuses larger values while columns are written as INT64.
+            let values: Vec<i64> = values.into_iter().map(u64::cast_signed).collect();
+            Arc::new(PrimitiveArray::<Int64Type>::new(values.into(), nulls))
+        }
+        Unsigned::Decimal => {
+            let values: Vec<i128> = values.into_iter().map(i128::from).collect();
+            let array = PrimitiveArray::<Decimal128Type>::new(values.into(), nulls);
+            Arc::new(array.with_data_type(arrow_schema::DataType::Decimal128(20, 0)))
+        }
+    }
+}
+
+/// No values of `kind`.
+pub(super) fn empty(kind: ColumnKind, role: Role) -> Values {
+    match kind {
+        ColumnKind::Bool => Values::Bool(BooleanBufferBuilder::new(0)),
+        ColumnKind::I64 => Values::I64(Vec::new()),
+        ColumnKind::U64 => Values::U64(Vec::new()),
+        ColumnKind::F64 => Values::F64(Vec::new()),
+        ColumnKind::String if role == Role::Tag => Values::Tag(TagValues::default()),
+        ColumnKind::String => Values::String(StringValues::new()),
+        ColumnKind::Time => Values::Time(Vec::new()),
+    }
+}

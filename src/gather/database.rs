@@ -1,0 +1,404 @@
+//! The tables of one shard, by database and measurement, and the undoing of a whole body.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::ArrowError;
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::registry::{Measurement, Registry};
+use super::series::SeriesIndex;
+use super::{AppendError, TableBuilder};
+
+/// Bytes after which the open chunk of a table is sealed, at the end of a body.
+const CHUNK_BYTES_MAX: usize = 64 << 20;
+
+/// What is undone when a row is refused.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Atomicity {
+    /// The row.
+    #[default]
+    Rows,
+    /// The whole body (`accept_partial=false`).
+    Body,
+}
+
+/// A table of one [`Database`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TableIndex(usize);
+
+/// Sealed rows of one table: what crosses to `persist`.
+#[derive(Debug)]
+pub struct Chunk {
+    /// What they are rows of.
+    pub measurement: Arc<Measurement>,
+    /// The rows.
+    pub batch: RecordBatch,
+    /// Bytes accounted for them.
+    pub bytes: usize,
+}
+
+/// Raw wire bytes of measurement and tags, to table and series.
+#[derive(Debug, Default)]
+struct SeriesCache {
+    index: HashTable<CacheEntry>,
+    /// The raw keys end to end.
+    keys: Vec<u8>,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct CacheEntry {
+    start: usize,
+    len: usize,
+    table: TableIndex,
+    series: SeriesIndex,
+}
+
+impl CacheEntry {
+    fn key<'a>(&self, keys: &'a [u8]) -> &'a [u8] {
+        keys.get(self.start..self.start + self.len).unwrap_or_default()
+    }
+}
+
+impl SeriesCache {
+    #[inline]
+    fn find(&self, raw: &[u8]) -> Option<(TableIndex, SeriesIndex)> {
+        let hash = self.hasher.hash_one(raw);
+        let entry = self.index.find(hash, |entry| entry.key(&self.keys) == raw)?;
+        Some((entry.table, entry.series))
+    }
+
+    fn insert(&mut self, raw: &[u8], table: TableIndex, series: SeriesIndex) {
+        let Self { index, keys, hasher } = self;
+        let hash = hasher.hash_one(raw);
+        if index.find(hash, |entry| entry.key(keys) == raw).is_some() {
+            return;
+        }
+        let entry = CacheEntry { start: keys.len(), len: raw.len(), table, series };
+        keys.extend_from_slice(raw);
+        index.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key(keys)));
+    }
+
+    /// Bytes held: keys, and the entries by their usual load.
+    fn byte_len(&self) -> usize {
+        self.keys.len() + self.index.len() * size_of::<CacheEntry>() * 8 / 7
+    }
+
+    fn clear(&mut self) {
+        self.index = HashTable::new();
+        self.keys = Vec::new();
+    }
+}
+
+/// What a table held when the open write first touched it.
+#[derive(Debug)]
+struct Touched {
+    table: TableIndex,
+    rows: usize,
+    series_count: usize,
+    byte_len: usize,
+}
+
+/// One shard's tables of one database.
+#[derive(Debug)]
+pub struct Database {
+    name: Arc<str>,
+    registry: Arc<Registry>,
+    tables: Vec<TableBuilder>,
+    /// Table indices by measurement name.
+    names: HashTable<usize>,
+    hasher: RandomState,
+    /// Tables that no row was ever committed to, free for another name.
+    spare: Vec<TableIndex>,
+    cache: SeriesCache,
+    atomicity: Atomicity,
+    /// The tables of the open write; `is_touched[i]` says whether table `i` is among them.
+    touched: Vec<Touched>,
+    is_touched: Vec<bool>,
+    chunks: Vec<Chunk>,
+    /// Bytes of builders and of chunks.
+    bytes: usize,
+}
+
+impl Database {
+    fn new(name: &str, registry: Arc<Registry>) -> Self {
+        Self {
+            name: name.into(),
+            registry,
+            tables: Vec::new(),
+            names: HashTable::new(),
+            hasher: RandomState::default(),
+            spare: Vec::new(),
+            cache: SeriesCache::default(),
+            atomicity: Atomicity::Rows,
+            touched: Vec::new(),
+            is_touched: Vec::new(),
+            chunks: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Bytes held by this database on this shard.
+    pub fn byte_len(&self) -> usize {
+        self.bytes + self.cache.byte_len()
+    }
+
+    // What decoders use.
+
+    /// The table of a measurement, made when it is new.
+    ///
+    /// # Errors
+    /// `EmptyName`, `NameTooLong`, `TooManyTables`.
+    pub fn table(&mut self, measurement: &str) -> Result<TableIndex, AppendError> {
+        let hash = self.hasher.hash_one(measurement);
+        let Self { tables, names, .. } = self;
+        let name_of = |at: usize| tables.get(at).map_or("", |table| &table.measurement().name);
+        if let Some(found) = names.find(hash, |at| name_of(*at) == measurement) {
+            return Ok(TableIndex(*found));
+        }
+        self.add(hash, measurement)
+    }
+
+    #[cold]
+    fn add(&mut self, hash: u64, measurement: &str) -> Result<TableIndex, AppendError> {
+        let limits = *self.registry.limits();
+        if measurement.is_empty() {
+            return Err(AppendError::EmptyName);
+        }
+        if measurement.len() > limits.name_bytes_max {
+            return Err(AppendError::NameTooLong { bytes: measurement.len() });
+        }
+        let max = limits.tables_per_database_max;
+        if self.tables.len() >= max && self.spare.is_empty() {
+            return Err(AppendError::TooManyTables { max });
+        }
+        let measurement = self.registry.open(&self.name, measurement);
+        let table = TableBuilder::new(Arc::clone(&self.registry), measurement);
+        let at = match self.spare.pop() {
+            Some(TableIndex(at)) => at,
+            None => self.tables.len(),
+        };
+        if let Some(slot) = self.tables.get_mut(at) {
+            *slot = table;
+        } else {
+            self.tables.push(table);
+            self.is_touched.push(false);
+        }
+        let Self { tables, names, hasher, .. } = self;
+        let name_of = |at: usize| tables.get(at).map_or("", |table| &table.measurement().name);
+        names.insert_unique(hash, at, |at| hasher.hash_one(name_of(*at)));
+        Ok(TableIndex(at))
+    }
+
+    /// The builders of a table, for the next row.
+    ///
+    /// # Panics
+    /// When `table` is of another database: a bug of the decoder.
+    #[inline]
+    pub fn table_mut(&mut self, table: TableIndex) -> &mut TableBuilder {
+        if self.is_touched.get(table.0) == Some(&false) {
+            self.touch(table);
+        }
+        #[expect(clippy::indexing_slicing, reason = "a `TableIndex` comes from `table` only")]
+        let builder = &mut self.tables[table.0];
+        builder.begin_row();
+        builder
+    }
+
+    #[cold]
+    fn touch(&mut self, table: TableIndex) {
+        let Some(builder) = self.tables.get_mut(table.0) else { return };
+        builder.atomicity = self.atomicity;
+        self.touched.push(Touched {
+            table,
+            rows: builder.row_count(),
+            series_count: builder.series_count(),
+            byte_len: builder.byte_len(),
+        });
+        if let Some(is_touched) = self.is_touched.get_mut(table.0) {
+            *is_touched = true;
+        }
+    }
+
+    /// Table and series of a row whose raw measurement and tags were met before.
+    #[inline]
+    pub fn series(&self, raw: &[u8]) -> Option<(TableIndex, SeriesIndex)> {
+        self.cache.find(raw)
+    }
+
+    /// Keeps the series that the row committed last to `table` got, under its raw bytes.
+    /// Not kept when the cache is full or when the write may still be undone.
+    pub fn remember_series(&mut self, raw: &[u8], table: TableIndex, series: SeriesIndex) {
+        let is_cacheable = self.tables.get(table.0).is_some_and(TableBuilder::is_cacheable);
+        if is_cacheable && self.cache.byte_len() < self.registry.limits().series_cache_bytes_max {
+            self.cache.insert(raw, table, series);
+        }
+    }
+
+    // What the shard uses.
+
+    /// Opens a write: one body.
+    pub fn begin_write(&mut self, atomicity: Atomicity) {
+        self.atomicity = atomicity;
+    }
+
+    /// Closes a write: its rows stay. Chunks that are large enough are sealed.
+    ///
+    /// # Errors
+    /// When the write was atomic and another shard met one of its names first; nothing of the
+    /// write stays then.
+    pub fn end_write(&mut self) -> Result<(), AppendError> {
+        if self.atomicity == Atomicity::Body {
+            let registered = self.touched.iter().try_for_each(|touched| {
+                match self.tables.get_mut(touched.table.0) {
+                    Some(table) if table.row_count() > touched.rows => table.register(),
+                    _ => Ok(()),
+                }
+            });
+            if let Err(error) = registered {
+                self.abort_write();
+                return Err(error);
+            }
+        }
+        for touched in std::mem::take(&mut self.touched) {
+            self.close(&touched);
+        }
+        if self.cache.byte_len() >= self.registry.limits().series_cache_bytes_max {
+            self.cache.clear();
+        }
+        Ok(())
+    }
+
+    /// Undoes a write.
+    pub fn abort_write(&mut self) {
+        for touched in std::mem::take(&mut self.touched) {
+            if let Some(table) = self.tables.get_mut(touched.table.0) {
+                table.abort(touched.rows, touched.series_count);
+            }
+            self.close(&touched);
+        }
+    }
+
+    /// Ends a write in one table.
+    fn close(&mut self, touched: &Touched) {
+        let at = touched.table.0;
+        if let Some(is_touched) = self.is_touched.get_mut(at) {
+            *is_touched = false;
+        }
+        let limits = *self.registry.limits();
+        let Some(table) = self.tables.get_mut(at) else { return };
+        table.atomicity = Atomicity::Rows;
+        let added = table.row_count() - touched.rows;
+        table.measurement().add_rows(added as u64);
+        let byte_len = table.byte_len();
+        self.bytes = (self.bytes + byte_len).saturating_sub(touched.byte_len);
+        if !table.is_adopted() {
+            self.release(touched.table);
+        } else if table.row_count() >= limits.rows_per_chunk || byte_len >= CHUNK_BYTES_MAX {
+            self.seal_table(at);
+        }
+    }
+
+    /// Frees a table that no row was committed to.
+    fn release(&mut self, table: TableIndex) {
+        let Some(builder) = self.tables.get_mut(table.0) else { return };
+        self.bytes = self.bytes.saturating_sub(builder.byte_len());
+        let hash = self.hasher.hash_one(&*builder.measurement().name);
+        if let Ok(entry) = self.names.find_entry(hash, |at| *at == table.0) {
+            entry.remove();
+        }
+        self.spare.push(table);
+    }
+
+    /// Seals the open chunk of one table.
+    fn seal_table(&mut self, at: usize) {
+        let limits = *self.registry.limits();
+        let Some(table) = self.tables.get_mut(at) else { return };
+        let before = table.byte_len();
+        let batch = seal(table);
+        let is_full = table.series_count() >= limits.series_per_table_max;
+        if is_full || table.byte_len() >= limits.series_cache_bytes_max {
+            table.forget_series();
+            self.cache.clear();
+        }
+        let Some(table) = self.tables.get_mut(at) else { return };
+        let bytes = batch.get_array_memory_size();
+        self.bytes = (self.bytes + bytes + table.byte_len()).saturating_sub(before);
+        let measurement = Arc::clone(table.measurement());
+        self.chunks.push(Chunk { measurement, batch, bytes });
+    }
+
+    /// Seals every table that has rows and gives all chunks away, in the order of their rows.
+    pub fn take_chunks(&mut self) -> Vec<Chunk> {
+        for at in 0..self.tables.len() {
+            if self.tables.get(at).is_some_and(|table| table.row_count() > 0) {
+                self.seal_table(at);
+            }
+        }
+        let chunks = std::mem::take(&mut self.chunks);
+        let bytes: usize = chunks.iter().map(|chunk| chunk.bytes).sum();
+        self.bytes = self.bytes.saturating_sub(bytes);
+        chunks
+    }
+}
+
+/// The rows of a table as a batch.
+fn seal(table: &mut TableBuilder) -> RecordBatch {
+    let sealed: Result<RecordBatch, ArrowError> = table.seal();
+    #[expect(
+        clippy::expect_used,
+        reason = "every array has the table's row count and the type of its field: both are made \
+                  side by side in `TableBuilder::seal`"
+    )]
+    sealed.expect("arrays that match their schema")
+}
+
+/// One shard's databases.
+#[derive(Debug)]
+pub struct Tables {
+    registry: Arc<Registry>,
+    databases: HashMap<Arc<str>, Database>,
+}
+
+impl Tables {
+    /// No databases.
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, databases: HashMap::new() }
+    }
+
+    /// The database of that name, made when it is new; `None` when there are too many.
+    pub fn database(&mut self, name: &str) -> Option<&mut Database> {
+        if !self.databases.contains_key(name) {
+            if !self.registry.create_database(name) {
+                return None;
+            }
+            let database = Database::new(name, Arc::clone(&self.registry));
+            self.databases.insert(Arc::clone(&database.name), database);
+        }
+        self.databases.get_mut(name)
+    }
+
+    /// Bytes held by this shard.
+    pub fn byte_len(&self) -> usize {
+        self.databases.values().map(Database::byte_len).sum()
+    }
+
+    /// Seals all tables, or those of one database.
+    pub fn take_chunks(&mut self, database: Option<&str>) -> Vec<Chunk> {
+        let of_it = |name: &Arc<str>| database.is_none_or(|it| it == &**name);
+        self.databases
+            .iter_mut()
+            .filter(|(name, _)| of_it(name))
+            .flat_map(|(_, database)| database.take_chunks())
+            .collect()
+    }
+
+    /// Forgets a database and its rows: a client dropped it.
+    pub fn drop_database(&mut self, name: &str) {
+        self.databases.remove(name);
+    }
+}

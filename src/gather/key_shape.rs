@@ -1,0 +1,206 @@
+//! Prediction of keys: the next key is compared with the one that stood here in the last row.
+//!
+//! A *shape* is the keys of a row in their order, each as the raw bytes that stood on the wire,
+//! delimiter or marker included. A table keeps [`SHAPES_MAX`] of them. A hit is one masked compare
+//! of 32 bytes; a miss costs the decoder a hash, never more (decision 3).
+//!
+//! Rows that come in random order (Go maps) would relearn for ever: after [`EAGER_MISSES`] rows
+//! with a miss in succession only one row in [`RELEARN_EVERY`] is learnt.
+
+use super::table_builder::ColumnIndex;
+use crate::schema::ColumnKind;
+
+/// Bytes that a predicted key may have, and that a decoder shows to [`super::TableBuilder::predict`].
+pub const KEY_WINDOW: usize = 32;
+
+/// Shapes kept for each table.
+const SHAPES_MAX: usize = 4;
+/// Rows with a miss in succession that are learnt at once.
+const EAGER_MISSES: u32 = 8;
+/// Beyond that, one row in so many is learnt.
+const RELEARN_EVERY: u32 = 64;
+/// How many keys a sparse row may leave out before the prediction gives up.
+const SKIP_MAX: usize = 4;
+
+/// What stands at this place of the body, if it is what stood here last time.
+#[derive(Clone, Copy, Debug)]
+pub struct Predicted {
+    /// The column of the key.
+    pub column: ColumnIndex,
+    /// Bytes of the key on the wire, delimiter or marker included.
+    pub key_len: usize,
+    /// The column's kind, hence what the value most likely is.
+    pub kind: ColumnKind,
+}
+
+type Words = [u64; 4];
+
+/// A window as words, so that the compare is four of them.
+#[inline(always)]
+fn words(window: &[u8; KEY_WINDOW]) -> Words {
+    let mut words = [0; 4];
+    for (word, bytes) in words.iter_mut().zip(window.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    words
+}
+
+/// One key of a shape.
+#[derive(Clone, Debug)]
+struct Slot {
+    key: Words,
+    /// Ones where `key` counts.
+    mask: Words,
+    key_len: usize,
+    column: ColumnIndex,
+}
+
+impl Slot {
+    fn new(raw_key: &[u8], column: ColumnIndex) -> Option<Self> {
+        let mut key = [0; KEY_WINDOW];
+        let mut mask = [0; KEY_WINDOW];
+        key.get_mut(..raw_key.len())?.copy_from_slice(raw_key);
+        mask.get_mut(..raw_key.len())?.fill(0xff);
+        Some(Self { key: words(&key), mask: words(&mask), key_len: raw_key.len(), column })
+    }
+
+    #[inline(always)]
+    fn matches(&self, window: &Words) -> bool {
+        let mut difference = 0;
+        for ((window, key), mask) in window.iter().zip(&self.key).zip(&self.mask) {
+            difference |= (window ^ key) & mask;
+        }
+        difference == 0
+    }
+}
+
+/// The shapes of one table, and where in them the open row is.
+#[derive(Debug, Default)]
+pub(super) struct KeyShapes {
+    shapes: Vec<Vec<Slot>>,
+    /// The shape that the open row follows.
+    current: usize,
+    /// `0 <= next <= shapes[current].len()`: the slot expected next.
+    next: usize,
+    /// The keys of the open row, kept from its first miss on.
+    row: Vec<Slot>,
+    /// Whether the open row had a miss and is being learnt.
+    is_learning: bool,
+    /// Whether the open row had a miss.
+    has_missed: bool,
+    /// Rows with a miss in succession.
+    misses: u32,
+    /// The shape that is replaced next.
+    oldest: usize,
+}
+
+impl KeyShapes {
+    /// The column and key length of the next key, if it was foreseen.
+    #[inline]
+    pub(super) fn predict(&mut self, window: &[u8; KEY_WINDOW]) -> Option<(ColumnIndex, usize)> {
+        let window = words(window);
+        let slot = self.shapes.get(self.current).and_then(|shape| shape.get(self.next));
+        match slot {
+            Some(slot) if slot.matches(&window) => {
+                let found = (slot.column, slot.key_len);
+                if self.is_learning {
+                    self.row.push(slot.clone());
+                }
+                self.next += 1;
+                Some(found)
+            }
+            _ => self.predict_elsewhere(&window),
+        }
+    }
+
+    /// A key left out, or another shape.
+    #[cold]
+    fn predict_elsewhere(&mut self, window: &Words) -> Option<(ColumnIndex, usize)> {
+        let ahead = |shape: &[Slot], from: usize| {
+            let rest = shape.get(from..)?;
+            rest.iter().take(SKIP_MAX + 1).position(|slot| slot.matches(window)).map(|it| from + it)
+        };
+        let shapes = &self.shapes;
+        let in_current = shapes.get(self.current).and_then(|it| ahead(it, self.next));
+        let found = match in_current {
+            Some(at) => Some((self.current, at)),
+            None if self.next == 0 && !self.has_missed => {
+                shapes.iter().enumerate().find_map(|(i, it)| ahead(it, 0).map(|at| (i, at)))
+            }
+            None => None,
+        };
+        let (shape, at) = found?;
+        let slot = shapes.get(shape)?.get(at)?.clone();
+        let result = (slot.column, slot.key_len);
+        if self.is_learning {
+            self.row.push(slot);
+        }
+        self.current = shape;
+        self.next = at + 1;
+        Some(result)
+    }
+
+    /// Takes note of a key that was not foreseen.
+    #[cold]
+    pub(super) fn learn(&mut self, raw_key: &[u8], column: ColumnIndex) {
+        if !self.has_missed {
+            self.has_missed = true;
+            self.misses = self.misses.saturating_add(1);
+            self.is_learning =
+                self.misses <= EAGER_MISSES || self.misses.is_multiple_of(RELEARN_EVERY);
+            self.row.clear();
+            if self.is_learning {
+                let shape = self.shapes.get(self.current).map(Vec::as_slice).unwrap_or_default();
+                self.row.extend_from_slice(shape.get(..self.next).unwrap_or_default());
+            }
+        }
+        if self.is_learning
+            && let Some(slot) = Slot::new(raw_key, column)
+        {
+            self.row.push(slot);
+        }
+    }
+
+    /// The row was committed: what it taught becomes a shape, keys that got no value left out.
+    #[inline]
+    pub(super) fn commit(&mut self, has_value: impl Fn(ColumnIndex) -> bool) {
+        if self.has_missed {
+            self.row.retain(|slot| has_value(slot.column));
+            self.keep();
+        } else {
+            self.misses = 0;
+        }
+        self.next = 0;
+    }
+
+    #[cold]
+    fn keep(&mut self) {
+        if self.is_learning && !self.row.is_empty() {
+            let row = std::mem::take(&mut self.row);
+            if self.shapes.len() < SHAPES_MAX {
+                self.current = self.shapes.len();
+                self.shapes.push(row);
+            } else {
+                self.current = self.oldest;
+                self.oldest = (self.oldest + 1) % SHAPES_MAX;
+                if let Some(shape) = self.shapes.get_mut(self.current) {
+                    self.row = std::mem::replace(shape, row);
+                }
+            }
+        }
+        self.rollback();
+    }
+
+    /// The row was undone: it taught nothing.
+    pub(super) fn rollback(&mut self) {
+        self.next = 0;
+        self.has_missed = false;
+        self.is_learning = false;
+        self.row.clear();
+    }
+
+    /// Forgets everything: columns that shapes point to were taken away.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}

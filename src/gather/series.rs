@@ -1,0 +1,236 @@
+//! Tag sets as numbers: a row stores one series number, its tag columns are gathered at the seal.
+//!
+//! ```text
+//! rows        series 1, 2, 1, 1                 one u32 a row
+//! SeriesSet   1 = {host: 0, cpu: 0}             each set once, sorted by column
+//!             2 = {host: 0, cpu: 1}
+//! TagValues   host: 0 = "a"   cpu: 0 = "cpu0", 1 = "cpu1"
+//! ```
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use arrow_array::types::UInt32Type;
+use arrow_array::{ArrayRef, DictionaryArray, PrimitiveArray};
+use arrow_buffer::NullBuffer;
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::table_builder::ColumnIndex;
+use super::values::StringValues;
+
+/// A tag set of one table on one shard.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SeriesIndex(pub(super) u32);
+
+impl SeriesIndex {
+    /// The series of a row without tags.
+    pub const NONE: Self = Self(0);
+}
+
+/// A value in the dictionary of one tag column on one shard.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TagKey(pub(super) u32);
+
+/// Stands for "no value" in look-up tables; no dictionary grows that large.
+const ABSENT: u32 = u32::MAX;
+
+/// `index` as a number that fits the tables' 32 bits.
+fn narrow(index: usize) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "dictionaries and series sets are cleared long before 2^32 entries: every entry \
+                  took at least one byte of a body, and `Database::end_write` resets them at \
+                  `limits.series_per_table_max`"
+    )]
+    {
+        index as u32
+    }
+}
+
+/// A `u32` as an index; lossless on the 64-bit targets the crate builds for.
+fn wide(index: u32) -> usize {
+    index as usize
+}
+
+/// The dictionary of one tag column.
+#[derive(Debug)]
+pub(super) struct TagValues {
+    values: StringValues,
+    index: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl Default for TagValues {
+    fn default() -> Self {
+        Self {
+            values: StringValues::new(),
+            index: HashTable::new(),
+            hasher: RandomState::default(),
+        }
+    }
+}
+
+impl TagValues {
+    /// The key of `value`, which is added when it is new.
+    pub(super) fn intern(&mut self, value: &str) -> TagKey {
+        let Self { values, index, hasher } = self;
+        let hash = hasher.hash_one(value.as_bytes());
+        let found = index.find(hash, |key| values.value(wide(*key)) == value.as_bytes());
+        if let Some(key) = found {
+            return TagKey(*key);
+        }
+        let key = narrow(values.len());
+        values.push(value);
+        index.insert_unique(hash, key, |key| hasher.hash_one(values.value(wide(*key))));
+        TagKey(key)
+    }
+
+    pub(super) fn byte_len(&self) -> usize {
+        self.values.byte_len() + self.values.len() * 12
+    }
+}
+
+/// All tag sets that a table has met.
+#[derive(Debug)]
+pub(super) struct SeriesSet {
+    /// The tags of all series end to end, each set sorted by column.
+    tags: Vec<(ColumnIndex, TagKey)>,
+    /// `ends[i]` is the end of series `i` in `tags`; series 0 is the empty set.
+    ends: Vec<usize>,
+    index: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl Default for SeriesSet {
+    fn default() -> Self {
+        Self {
+            tags: Vec::new(),
+            ends: vec![0],
+            index: HashTable::new(),
+            hasher: RandomState::default(),
+        }
+    }
+}
+
+impl SeriesSet {
+    /// Number of series, the empty one included.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn byte_len(&self) -> usize {
+        self.tags.len() * 8 + self.ends.len() * 16
+    }
+
+    fn tags_of(&self, series: u32) -> &[(ColumnIndex, TagKey)] {
+        let end = self.ends.get(wide(series)).copied().unwrap_or_default();
+        let start = match series.checked_sub(1) {
+            Some(before) => self.ends.get(wide(before)).copied().unwrap_or_default(),
+            None => 0,
+        };
+        self.tags.get(start..end).unwrap_or_default()
+    }
+
+    /// The series with exactly these tags, which are sorted here; each column at most once.
+    pub(super) fn intern(&mut self, tags: &mut [(ColumnIndex, TagKey)]) -> SeriesIndex {
+        if tags.is_empty() {
+            return SeriesIndex::NONE;
+        }
+        tags.sort_unstable();
+        let hash = self.hasher.hash_one(&*tags);
+        if let Some(series) = self.index.find(hash, |series| self.tags_of(*series) == tags) {
+            return SeriesIndex(*series);
+        }
+        let series = narrow(self.ends.len());
+        self.tags.extend_from_slice(tags);
+        self.ends.push(self.tags.len());
+        let mut index = std::mem::take(&mut self.index);
+        index.insert_unique(hash, series, |series| self.hasher.hash_one(self.tags_of(*series)));
+        self.index = index;
+        SeriesIndex(series)
+    }
+
+    /// Forgets the series behind the first `len`: a write was undone.
+    pub(super) fn truncate(&mut self, len: usize) {
+        let mut index = std::mem::take(&mut self.index);
+        for series in (len..self.ends.len()).map(narrow) {
+            let hash = self.hasher.hash_one(self.tags_of(series));
+            if let Ok(entry) = index.find_entry(hash, |it| *it == series) {
+                entry.remove();
+            }
+        }
+        self.index = index;
+        self.ends.truncate(len.max(1));
+        self.tags.truncate(self.ends.last().copied().unwrap_or_default());
+    }
+}
+
+/// The rows of a chunk by series, each series numbered by first appearance.
+#[derive(Debug)]
+pub(super) struct SeriesRows {
+    /// For each row an index into `used`.
+    rows: Vec<u32>,
+    /// The series that occur.
+    used: Vec<u32>,
+}
+
+impl SeriesRows {
+    /// Numbers the series of a chunk of `row_count` rows; rows behind `series` have no tags.
+    pub(super) fn new(set: &SeriesSet, series: &[SeriesIndex], row_count: usize) -> Self {
+        let mut dense = vec![ABSENT; set.len()];
+        let mut used = Vec::new();
+        let mut rows = Vec::with_capacity(row_count);
+        let untagged = row_count.saturating_sub(series.len());
+        let tail = std::iter::repeat_n(SeriesIndex::NONE, untagged);
+        for series in series.iter().copied().chain(tail) {
+            if let Some(number) = dense.get_mut(wide(series.0)) {
+                if *number == ABSENT {
+                    *number = narrow(used.len());
+                    used.push(series.0);
+                }
+                rows.push(*number);
+            }
+        }
+        Self { rows, used }
+    }
+
+    /// One look-up table for each of `columns`: series number to tag key, or [`ABSENT`].
+    pub(super) fn keys(&self, set: &SeriesSet, columns: usize) -> Vec<Option<Vec<u32>>> {
+        let mut keys: Vec<Option<Vec<u32>>> = vec![None; columns];
+        for (number, series) in self.used.iter().enumerate() {
+            for (column, key) in set.tags_of(*series) {
+                let Some(of_column) = keys.get_mut(column.as_usize()) else { continue };
+                let of_column = of_column.get_or_insert_with(|| vec![ABSENT; self.used.len()]);
+                if let Some(slot) = of_column.get_mut(number) {
+                    *slot = key.0;
+                }
+            }
+        }
+        keys
+    }
+
+    /// The tag column whose `keys` these are, with a dictionary of the values that occur.
+    pub(super) fn finish(&self, mut keys: Vec<u32>, values: &TagValues) -> ArrayRef {
+        let mut local = vec![ABSENT; values.values.len()];
+        let mut dictionary = StringValues::new();
+        for key in keys.iter_mut().filter(|key| **key != ABSENT) {
+            let Some(renumbered) = local.get_mut(wide(*key)) else { continue };
+            if *renumbered == ABSENT {
+                *renumbered = narrow(dictionary.len());
+                let value = values.values.value(wide(*key));
+                dictionary.push(std::str::from_utf8(value).unwrap_or_default());
+            }
+            *key = *renumbered;
+        }
+        let key_of = |row: &u32| keys.get(wide(*row)).copied().unwrap_or(ABSENT);
+        let has_nulls = keys.contains(&ABSENT);
+        let nulls = has_nulls
+            .then(|| self.rows.iter().map(|row| key_of(row) != ABSENT).collect::<NullBuffer>());
+        // A null slot's key is never read, but it has to be one that exists.
+        let or_first = |key: u32| if key == ABSENT { 0 } else { key };
+        let rows: Vec<u32> = self.rows.iter().map(|row| or_first(key_of(row))).collect();
+        let rows = PrimitiveArray::<UInt32Type>::new(rows.into(), nulls);
+        Arc::new(DictionaryArray::new(rows, Arc::new(dictionary.finish(None))))
+    }
+}

@@ -1,0 +1,281 @@
+//! One measurement being filled on one shard: its builder set.
+//!
+//! ```text
+//!          time   host (tag)   usage (field)   temp (field, first seen in row 2)
+//! row 0    1000   series 1     0.5             null    <- back-filled when `temp` appeared
+//! row 1    2000   series 2     0.7             null
+//! row 2    3000   series 1     null            41.5
+//! ```
+//!
+//! A row counts only after [`TableBuilder::commit_row`]; a row rolled back leaves no trace. A name
+//! seen for the first time *widens* the table; its kind and role become known to the other shards
+//! with the first committed row (or, when a write is atomic, with the whole body).
+//!
+//! Invariants, between rows:
+//! - `times.len() == rows`; every column has at most `rows` slots, a missing tail is null;
+//! - `series_rows.len() <= rows`; rows behind it have no tags;
+//! - `pending` is empty unless the write is atomic.
+//!
+//! Cost: a value for a predicted column is one compare and one push; nothing is allocated per row.
+//! Not here: wire formats (`decode`), when to seal (`engine`), files (`persist`).
+
+mod append;
+
+mod names;
+
+mod run;
+
+mod seal;
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::column_builder::{ColumnBuilder, Values};
+use super::key_shape::{KEY_WINDOW, KeyShapes, Predicted};
+use super::registry::{Measurement, Registry};
+use super::series::{SeriesIndex, SeriesSet, TagKey};
+use super::values::TimeValues;
+use super::{AppendError, Atomicity};
+use crate::schema::Role;
+use crate::timestamp::Timestamp;
+
+/// A column of one table on one shard.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ColumnIndex(u32);
+
+impl ColumnIndex {
+    pub(super) fn as_usize(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The builders of one measurement on one shard.
+#[derive(Debug)]
+pub struct TableBuilder {
+    registry: Arc<Registry>,
+    measurement: Arc<Measurement>,
+    /// Whether `measurement` is known to the other shards.
+    is_adopted: bool,
+    columns: Vec<ColumnBuilder>,
+    /// Column indices by name.
+    names: HashTable<u32>,
+    hasher: RandomState,
+    /// Columns that have got values but no slot yet; those of the open row from `row_pending` on.
+    pending: Vec<ColumnIndex>,
+    row_pending: usize,
+    rows: usize,
+    times: TimeValues,
+    series: SeriesSet,
+    series_rows: Vec<SeriesIndex>,
+    row_series: SeriesIndex,
+    row_tags: Vec<(ColumnIndex, TagKey)>,
+    /// Whether the open row has a tag that is stored in a field column; its series number alone
+    /// would not bring it back.
+    has_tag_in_field: bool,
+    shapes: KeyShapes,
+    pub(super) atomicity: Atomicity,
+}
+
+impl TableBuilder {
+    pub(super) fn new(registry: Arc<Registry>, measurement: Arc<Measurement>) -> Self {
+        Self {
+            registry,
+            measurement,
+            is_adopted: false,
+            columns: Vec::new(),
+            names: HashTable::new(),
+            hasher: RandomState::default(),
+            pending: Vec::new(),
+            row_pending: 0,
+            rows: 0,
+            times: TimeValues::default(),
+            series: SeriesSet::default(),
+            series_rows: Vec::new(),
+            row_series: SeriesIndex::NONE,
+            row_tags: Vec::new(),
+            has_tag_in_field: false,
+            shapes: KeyShapes::default(),
+            atomicity: Atomicity::Rows,
+        }
+    }
+
+    /// Rows committed since the last seal.
+    pub fn row_count(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether any row of this shard ever made it known.
+    pub(super) fn is_adopted(&self) -> bool {
+        self.is_adopted
+    }
+
+    pub(super) fn measurement(&self) -> &Arc<Measurement> {
+        &self.measurement
+    }
+
+    /// Whether the row committed last is told by its series number alone.
+    pub(super) fn is_cacheable(&self) -> bool {
+        !self.has_tag_in_field && self.atomicity == Atomicity::Rows
+    }
+
+    pub(super) fn series_count(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Bytes held, spare capacity not counted.
+    pub(super) fn byte_len(&self) -> usize {
+        self.columns.iter().map(ColumnBuilder::byte_len).sum::<usize>()
+            + self.times.byte_len()
+            + self.series_rows.len() * 4
+            + self.series.byte_len()
+    }
+
+    // One row.
+
+    /// Foresees the next key of the open row from the `window` of bytes at its place.
+    #[inline]
+    pub fn predict(&mut self, window: &[u8; KEY_WINDOW]) -> Option<Predicted> {
+        let (column, key_len) = self.shapes.predict(window)?;
+        let kind = self.column(column)?.kind()?;
+        Some(Predicted { column, key_len, kind })
+    }
+
+    /// Takes note of a key that was not foreseen and led to `column`.
+    pub fn learn(&mut self, raw_key: &[u8], column: ColumnIndex) {
+        self.shapes.learn(raw_key, column);
+    }
+
+    /// Sets the tags of the open row by the series number a committed row had.
+    #[inline]
+    pub fn set_series(&mut self, series: SeriesIndex) {
+        self.row_series = series;
+    }
+
+    /// Appends one tag to the open row.
+    ///
+    /// A name that is a string *field* already takes the value as that field's: nothing is lost,
+    /// and a body that stated no roles (Telegraf's `outputs.arc`) may have come first.
+    ///
+    /// # Errors
+    /// `DuplicateColumn`, `RoleConflict`, `NameTooLong`, and those of [`Self::tag`].
+    pub fn append_tag(&mut self, name: &str, value: &str) -> Result<(), AppendError> {
+        let max = self.registry.limits().name_bytes_max;
+        if value.len() > max {
+            return Err(AppendError::NameTooLong { bytes: value.len() });
+        }
+        let index = self.find_or_add(name, Role::Tag)?;
+        let is_string_field = self.column(index).is_some_and(|column| {
+            column.role == Role::Field && matches!(column.values, Values::String(_))
+        });
+        if is_string_field {
+            self.has_tag_in_field = true;
+            return self.append_str(index, value);
+        }
+        self.take_role(index, Role::Tag)?;
+        if self.row_tags.iter().any(|(column, _)| *column == index) {
+            return Err(AppendError::DuplicateColumn { column: name.into(), role: Role::Tag });
+        }
+        self.open_tag(index);
+        let key = self.intern_tag(index, value);
+        self.row_tags.push((index, key));
+        Ok(())
+    }
+
+    /// Commits the open row and returns its series.
+    ///
+    /// # Errors
+    /// `KindConflict` or `RoleConflict` when another shard met a name of this row first,
+    /// `TooManyTables`; the row is rolled back then.
+    #[inline]
+    pub fn commit_row(&mut self, time: Timestamp) -> Result<SeriesIndex, AppendError> {
+        if self.pending.len() != self.row_pending || !self.is_adopted {
+            self.commit_pending()?;
+        }
+        let series = if self.row_tags.is_empty() {
+            self.row_series
+        } else {
+            self.series.intern(&mut self.row_tags)
+        };
+        if series != SeriesIndex::NONE {
+            if self.series_rows.len() != self.rows {
+                self.series_rows.resize(self.rows, SeriesIndex::NONE);
+            }
+            self.series_rows.push(series);
+        }
+        self.times.push(time);
+        self.rows += 1;
+        self.row_tags.clear();
+        self.row_series = SeriesIndex::NONE;
+        let columns = &self.columns;
+        self.shapes
+            .commit(|column| columns.get(column.as_usize()).is_some_and(|it| it.kind().is_some()));
+        Ok(series)
+    }
+
+    /// What a row that widened the table does at its commit.
+    #[cold]
+    fn commit_pending(&mut self) -> Result<(), AppendError> {
+        match self.atomicity {
+            Atomicity::Rows => {
+                if let Err(error) = self.register() {
+                    self.rollback_row();
+                    return Err(error);
+                }
+            }
+            Atomicity::Body => self.row_pending = self.pending.len(),
+        }
+        Ok(())
+    }
+
+    /// Makes the measurement and its pending columns known to the other shards.
+    pub(super) fn register(&mut self) -> Result<(), AppendError> {
+        if !self.is_adopted {
+            self.measurement = self.registry.adopt(&self.measurement)?;
+            self.is_adopted = true;
+        }
+        let Self { columns, pending, measurement, .. } = self;
+        let mut builders: Vec<&mut ColumnBuilder> = columns
+            .iter_mut()
+            .filter(|column| column.slot.is_none() && column.kind().is_some())
+            .collect();
+        measurement.register(&mut builders)?;
+        pending.clear();
+        self.row_pending = 0;
+        Ok(())
+    }
+
+    /// Undoes the open row, or the open run.
+    pub fn rollback_row(&mut self) {
+        for column in &mut self.columns {
+            column.truncate(self.rows);
+        }
+        self.times.truncate(self.rows);
+        self.series_rows.truncate(self.rows);
+        for index in self.pending.drain(self.row_pending..) {
+            if let Some(column) = self.columns.get_mut(index.as_usize()) {
+                column.unset();
+            }
+        }
+        self.remove_unset();
+        self.row_tags.clear();
+        self.row_series = SeriesIndex::NONE;
+        self.has_tag_in_field = false;
+        self.shapes.rollback();
+    }
+
+    /// Starts a row's bookkeeping that outlives its commit.
+    pub(super) fn begin_row(&mut self) {
+        self.has_tag_in_field = false;
+    }
+
+    /// Undoes every row behind `rows` and every series behind `series_count`: an atomic write.
+    pub(super) fn abort(&mut self, rows: usize, series_count: usize) {
+        self.rows = rows;
+        self.row_pending = 0;
+        self.rollback_row();
+        self.series.truncate(series_count);
+        self.shapes.clear();
+    }
+}

@@ -1,0 +1,194 @@
+//! The columns of several batches, brought to one schema, and rows gathered out of them.
+//!
+//! ```text
+//! request's schema   time  host   usage  temp       (temp has no value in any batch)
+//! batch 0            time  host   usage        ->   time  host  usage
+//! batch 1            usage time                ->   time  null  usage
+//! ```
+//!
+//! A column that a batch has not got is one array of nulls, shared by all of its kind. Tag columns
+//! that are gathered from share one dictionary, so that a gathered row is a key and not a string.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::new_null_array;
+use arrow_array::types::UInt32Type;
+use arrow_array::{Array, ArrayRef, DictionaryArray, RecordBatch, StringArray, UInt32Array};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_select::interleave::interleave;
+
+/// One column of every batch.
+#[derive(Debug)]
+pub(super) struct Column {
+    /// One for each batch; only the keys when there is a shared dictionary.
+    arrays: Vec<ArrayRef>,
+    /// What the keys of all arrays mean, after [`Column::share_dictionary`].
+    dictionary: Option<ArrayRef>,
+}
+
+/// The columns of `schema` that have a value in one of `batches`, each with one array per batch.
+///
+/// # Errors
+/// When a batch has a column that `schema` has not, or has with another type.
+pub(super) fn align(
+    schema: &Schema,
+    batches: &[&RecordBatch],
+) -> Result<(SchemaRef, Vec<Column>), ArrowError> {
+    let place_of: HashMap<&str, usize> =
+        schema.fields().iter().enumerate().map(|(at, it)| (it.name().as_str(), at)).collect();
+    let mut places: Vec<Vec<Option<ArrayRef>>> =
+        schema.fields().iter().map(|_| vec![None; batches.len()]).collect();
+    for (at, batch) in batches.iter().enumerate() {
+        for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+            let place = place_of.get(field.name().as_str());
+            let expected = place.and_then(|&it| schema.fields().get(it));
+            check_column(field, expected.map(AsRef::as_ref))?;
+            let slot = place.and_then(|&it| places.get_mut(it)).and_then(|it| it.get_mut(at));
+            if let Some(slot) = slot {
+                *slot = (array.null_count() < array.len()).then(|| Arc::clone(array));
+            }
+        }
+    }
+    let rows: Vec<_> = batches.iter().map(|it| it.num_rows()).collect();
+    let mut nulls = Nulls { rows_max: rows.iter().copied().max().unwrap_or(0), ..Nulls::default() };
+    let mut fields = Vec::new();
+    let mut columns = Vec::new();
+    for (field, places) in schema.fields().iter().zip(places) {
+        if places.iter().any(Option::is_some) {
+            fields.push(Arc::clone(field));
+            let arrays = places
+                .into_iter()
+                .zip(&rows)
+                .map(|(array, &rows)| array.unwrap_or_else(|| nulls.of(field.data_type(), rows)))
+                .collect();
+            columns.push(Column { arrays, dictionary: None });
+        }
+    }
+    Ok((Arc::new(Schema::new(fields)), columns))
+}
+
+/// Whether a batch's column is the one that the schema expects under its name.
+fn check_column(found: &Field, expected: Option<&Field>) -> Result<(), ArrowError> {
+    match expected {
+        Some(expected) if expected.data_type() == found.data_type() => Ok(()),
+        Some(expected) => Err(ArrowError::SchemaError(format!(
+            "column {}: expected {}, found {}",
+            found.name(),
+            expected.data_type(),
+            found.data_type()
+        ))),
+        None => Err(ArrowError::SchemaError(format!(
+            "expected only columns of the schema, found {}",
+            found.name()
+        ))),
+    }
+}
+
+/// Arrays of nothing but nulls, one allocation for each type.
+#[derive(Debug, Default)]
+struct Nulls {
+    rows_max: usize,
+    arrays: HashMap<DataType, ArrayRef>,
+}
+
+impl Nulls {
+    fn of(&mut self, data_type: &DataType, rows: usize) -> ArrayRef {
+        let rows_max = self.rows_max;
+        self.arrays
+            .entry(data_type.clone())
+            .or_insert_with(|| new_null_array(data_type, rows_max))
+            .slice(0, rows)
+    }
+}
+
+/// The batches again, with the columns of `schema`. Nothing is copied.
+///
+/// # Errors
+/// When a column that may not be null is missing in a batch.
+pub(super) fn batches(
+    schema: &SchemaRef,
+    columns: &[Column],
+    count: usize,
+) -> Result<Vec<RecordBatch>, ArrowError> {
+    (0..count)
+        .map(|at| {
+            let arrays = columns.iter().filter_map(|it| it.arrays.get(at)).map(Arc::clone);
+            RecordBatch::try_new(Arc::clone(schema), arrays.collect())
+        })
+        .collect()
+}
+
+impl Column {
+    /// Bytes of the column's strings; zero for other kinds and for tags.
+    pub(super) fn string_bytes(&self) -> usize {
+        self.arrays.iter().filter_map(|it| it.as_string_opt::<i32>()).map(string_bytes).sum()
+    }
+
+    /// Makes a tag column ready to be gathered from: one dictionary for all batches.
+    ///
+    /// The values could be more than an array can hold; then each gathered batch gets a dictionary
+    /// of its own, which costs a hash for each of its rows.
+    ///
+    /// # Errors
+    /// When a dictionary holds anything but strings: a mistake of ours.
+    pub(super) fn share_dictionary(&mut self) -> Result<(), ArrowError> {
+        let tags: Vec<_> =
+            self.arrays.iter().filter_map(|it| it.as_dictionary_opt::<UInt32Type>()).collect();
+        if tags.is_empty() || tags.len() < self.arrays.len() {
+            return Ok(());
+        }
+        let mut values: Vec<&str> = Vec::new();
+        let mut keys_of: HashMap<&str, u32> = HashMap::new();
+        let mut bytes = 0;
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(tags.len());
+        for tag in &tags {
+            let dictionary = tag.values().as_string_opt::<i32>().ok_or_else(|| {
+                ArrowError::SchemaError("expected a dictionary of strings".to_owned())
+            })?;
+            let mut shared_keys = Vec::with_capacity(dictionary.len());
+            for value in dictionary {
+                let value = value.unwrap_or_default();
+                let next = u32::try_from(values.len()).unwrap_or(u32::MAX);
+                let key = *keys_of.entry(value).or_insert_with(|| {
+                    values.push(value);
+                    bytes += value.len();
+                    next
+                });
+                shared_keys.push(key);
+            }
+            if i32::try_from(bytes).is_err() {
+                return Ok(());
+            }
+            // The key below a null is arbitrary; it stays below a null.
+            let shared = |key: &u32| usize::try_from(*key).ok().and_then(|it| shared_keys.get(it));
+            let keys =
+                tag.keys().values().iter().map(|key| shared(key).copied().unwrap_or_default());
+            let keys: Vec<u32> = keys.collect();
+            arrays.push(Arc::new(UInt32Array::try_new(keys.into(), tag.nulls().cloned())?));
+        }
+        self.dictionary = Some(Arc::new(StringArray::from_iter_values(values)));
+        self.arrays = arrays;
+        Ok(())
+    }
+
+    /// The rows at `places`, which are pairs of batch and row.
+    ///
+    /// # Errors
+    /// When the strings are more than an array can hold.
+    pub(super) fn gather(&self, places: &[(usize, usize)]) -> Result<ArrayRef, ArrowError> {
+        let arrays: Vec<&dyn Array> = self.arrays.iter().map(AsRef::as_ref).collect();
+        let gathered = interleave(&arrays, places)?;
+        let Some(dictionary) = &self.dictionary else { return Ok(gathered) };
+        let keys = gathered.as_primitive::<UInt32Type>().clone();
+        Ok(Arc::new(DictionaryArray::try_new(keys, Arc::clone(dictionary))?))
+    }
+}
+
+/// Bytes between the first and the last offset.
+fn string_bytes(array: &StringArray) -> usize {
+    let offsets = array.value_offsets();
+    let ends = offsets.first().zip(offsets.last());
+    ends.and_then(|(first, last)| usize::try_from(last - first).ok()).unwrap_or(0)
+}

@@ -1,0 +1,163 @@
+//! One Parquet file: how each kind of column is encoded, and what the footer says.
+//!
+//! | column          | encoding                                   | statistics  |
+//! |-----------------|--------------------------------------------|-------------|
+//! | `time`          | `DELTA_BINARY_PACKED`                      | page, chunk |
+//! | integers, times | `DELTA_BINARY_PACKED`                      | chunk       |
+//! | floats          | `PLAIN`                                    | chunk       |
+//! | strings, tags   | `RLE_DICTIONARY`, `PLAIN` beyond 1 MiB     | chunk       |
+//! | booleans        | `PLAIN`, one bit each                      | chunk       |
+//! | DECIMAL(20,0)   | `PLAIN`                                    | chunk       |
+//!
+//! Hashing floats for a dictionary costs three times the encoding and rarely pays
+//! (`benches/persist.rs`); tags are dictionaries already, and are plain strings to a reader.
+//! Pages are of version 1, which every reader has. Footer, names and order: `schemas/segment.md`.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use parquet::arrow::add_encoded_arrow_schema_to_metadata;
+use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{KeyValue, SortingColumn};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
+
+use crate::schema::TIME;
+
+/// Rows of a row group; a reader's unit of parallel work, and what a writer holds in memory.
+const ROW_GROUP_ROWS_MAX: usize = 1 << 20;
+/// Bytes of a row group, for wide measurements.
+const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
+/// Values encoded at a time; 5 to 10 % faster than the writer's 1,024.
+const WRITE_BATCH_ROWS: usize = 8_192;
+
+/// Footer key of the database.
+pub const METADATA_DATABASE: &str = "peristyle.database";
+/// Footer key of the measurement.
+pub const METADATA_MEASUREMENT: &str = "peristyle.measurement";
+/// Footer key of the sequence, in decimal.
+pub const METADATA_SEQUENCE: &str = "peristyle.sequence";
+
+/// What the footer says about where the rows belong.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// The database, as clients call it.
+    pub database: &'a str,
+    /// The measurement, as clients call it.
+    pub measurement: &'a str,
+    /// The request that the file is a part of.
+    pub sequence: u64,
+}
+
+/// Encodes `batches`, all of `schema` and in order of `time`, as one Parquet file into `sink`.
+///
+/// # Errors
+/// When `sink` refuses, when a batch is an error, or when one has another schema.
+pub fn encode(
+    sink: impl Write + Send,
+    schema: &SchemaRef,
+    about: &About<'_>,
+    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+) -> Result<(), ParquetError> {
+    encode_compressed(sink, schema, about, compression(), batches)
+}
+
+/// [`encode`] with another compression than the one that was chosen, for the bench that chose it.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_compressed(
+    sink: impl Write + Send,
+    schema: &SchemaRef,
+    about: &About<'_>,
+    compression: Compression,
+    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+) -> Result<(), ParquetError> {
+    let options = ArrowWriterOptions::new()
+        .with_properties(properties(schema, about, compression))
+        .with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(sink, Arc::clone(schema), options)?;
+    for batch in batches {
+        writer.write(&batch?)?;
+    }
+    writer.close()?;
+    Ok(())
+}
+
+/// The compression of every column.
+fn compression() -> Compression {
+    Compression::ZSTD(ZstdLevel::default())
+}
+
+/// All choices that the table above states.
+fn properties(schema: &Schema, about: &About<'_>, compression: Compression) -> WriterProperties {
+    let pair = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
+    let mut builder = WriterProperties::builder()
+        .set_compression(compression)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
+        .set_write_batch_size(WRITE_BATCH_ROWS)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_dictionary_enabled(false)
+        .set_sorting_columns(sorting_columns(schema))
+        .set_created_by(concat!("peristyle ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_key_value_metadata(Some(vec![
+            pair(METADATA_DATABASE, about.database.to_owned()),
+            pair(METADATA_MEASUREMENT, about.measurement.to_owned()),
+            pair(METADATA_SEQUENCE, about.sequence.to_string()),
+        ]));
+    for field in schema.fields() {
+        builder = with_column(builder, field);
+    }
+    let mut properties = builder.build();
+    add_encoded_arrow_schema_to_metadata(&as_read(schema), &mut properties);
+    properties
+}
+
+/// The choices for one column.
+fn with_column(builder: WriterPropertiesBuilder, field: &Field) -> WriterPropertiesBuilder {
+    // One part, not split at dots: a column named `a.b` is one column.
+    let path = ColumnPath::new(vec![field.name().clone()]);
+    let builder = if field.name() == TIME {
+        builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::Page)
+    } else {
+        builder
+    };
+    match field.data_type() {
+        DataType::Int16 | DataType::Int64 | DataType::Timestamp(..) => {
+            builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+        }
+        DataType::Dictionary(..) | DataType::Utf8 => {
+            builder.set_column_dictionary_enabled(path, true)
+        }
+        _ => builder.set_column_encoding(path, Encoding::PLAIN),
+    }
+}
+
+/// `time` ascending. `time_ns` orders rows too, but its nulls sort as zeros, which Parquet has no
+/// word for.
+fn sorting_columns(schema: &Schema) -> Option<Vec<SortingColumn>> {
+    let column_idx = i32::try_from(schema.index_of(TIME).ok()?).ok()?;
+    Some(vec![SortingColumn { column_idx, descending: false, nulls_first: false }])
+}
+
+/// The schema as a reader that honours `ARROW:schema` shall see it: with the metadata of every
+/// field, and tags as the plain strings that they are in Parquet. Readers would otherwise build
+/// dictionaries of 32-bit keys that pyarrow cannot unify across files.
+fn as_read(schema: &Schema) -> Schema {
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|field| match field.data_type() {
+            DataType::Dictionary(_, values) => {
+                Arc::new(field.as_ref().clone().with_data_type(values.as_ref().clone()))
+            }
+            _ => Arc::clone(field),
+        })
+        .collect();
+    Schema::new(fields)
+}

@@ -1,0 +1,273 @@
+//! Rows of one request in one order of time, cut into days.
+//!
+//! ```text
+//! batches, as they arrived    [08:00 .. 09:00] [23:00 .. 01:00]    no overlap: slices, no copies
+//! days                        |-- slice --------- slice ||slice|
+//!
+//! batches, as they arrived    [08:00 .. 12:00] [09:00 .. 11:00]    overlap: an order of all rows,
+//! days                        |-- gathered, 64 Ki rows at a time --|
+//! ```
+//!
+//! The order is by (`time`, `time_ns`), and by arrival where these are equal. A null in `time_ns`
+//! is a zero. Days end at midnight UTC, before 1970 too.
+//!
+//! Invariants: every row of the request is in exactly one piece of one day; all pieces have the
+//! columns of [`TimeOrder::schema`]: those of the request that have a value at all.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int16Type, TimestampMicrosecondType};
+use arrow_array::{Array, Int16Array, RecordBatch};
+use arrow_buffer::ScalarBuffer;
+use arrow_schema::{ArrowError, Schema, SchemaRef};
+
+use super::columns::{self, Column};
+use crate::schema::{TIME, TIME_NS};
+use crate::timestamp::US_PER_DAY;
+
+/// Rows gathered at a time.
+const GATHERED_ROWS_MAX: usize = 64 << 10;
+/// Rows gathered at a time when the strings of a column could be more than an array holds: an
+/// array holds 2 GiB, and `limits.string_bytes_max` is 1 MiB.
+const GATHERED_ROWS_OF_LONG_STRINGS_MAX: usize = 1 << 10;
+
+/// The rows of a request, in order.
+#[derive(Debug)]
+pub(super) struct TimeOrder {
+    schema: SchemaRef,
+    rows: Rows,
+    days: Vec<Day>,
+}
+
+/// Where the rows are.
+#[derive(Debug)]
+enum Rows {
+    /// In batches that are sorted and follow one another.
+    Sliced(Vec<RecordBatch>),
+    /// All over the batches, in this order.
+    Gathered { columns: Vec<Column>, order: Vec<RowAt> },
+}
+
+/// One day with rows.
+#[derive(Debug)]
+pub(super) struct Day {
+    /// Which day, since 1970-01-01.
+    pub(super) number: i64,
+    /// Its rows, in order.
+    pub(super) pieces: Vec<Piece>,
+    /// How many they are.
+    pub(super) rows: u64,
+    /// Time of the first.
+    pub(super) time_us_min: i64,
+    /// Time of the last.
+    pub(super) time_us_max: i64,
+}
+
+/// Consecutive rows.
+#[derive(Debug)]
+pub(super) struct Piece {
+    /// Which of [`Rows::Sliced`]; always 0 for [`Rows::Gathered`].
+    batch: usize,
+    /// Rows of this batch, or a part of the order.
+    range: Range<usize>,
+}
+
+/// A row and its time.
+#[derive(Clone, Copy, Debug)]
+struct RowAt {
+    us: i64,
+    ns: i16,
+    batch: u32,
+    row: u32,
+}
+
+impl TimeOrder {
+    /// Puts the rows of `batches` in order; `schema` has all columns that a batch may have.
+    ///
+    /// # Errors
+    /// When a batch has a column that `schema` has not, or has with another type, or has no time.
+    pub(super) fn new(schema: &Schema, batches: &[RecordBatch]) -> Result<Self, ArrowError> {
+        let batches: Vec<_> = batches.iter().filter(|it| it.num_rows() > 0).collect();
+        let times: Vec<_> = batches.iter().map(|it| Times::of(it)).collect::<Result<_, _>>()?;
+        let (schema, mut columns) = columns::align(schema, &batches)?;
+        let mut days = Vec::new();
+        let rows = if let Some(sequence) = sequence_of(&times) {
+            let aligned = columns::batches(&schema, &columns, batches.len())?;
+            let sorted = sequence.iter().filter_map(|&at| aligned.get(at).cloned()).collect();
+            for (batch, times) in sequence.iter().filter_map(|&at| times.get(at)).enumerate() {
+                cut(&mut days, batch, &times.us, |&us| us, usize::MAX);
+            }
+            Rows::Sliced(sorted)
+        } else {
+            let order = row_order(&times)?;
+            columns.iter_mut().try_for_each(Column::share_dictionary)?;
+            cut(&mut days, 0, &order, |it| it.us, gathered_rows_max(&columns));
+            Rows::Gathered { columns, order }
+        };
+        Ok(Self { schema, rows, days })
+    }
+
+    /// The columns of every piece.
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The days that have rows, in order.
+    pub(super) fn days(&self) -> &[Day] {
+        &self.days
+    }
+
+    /// The rows of a piece. Nothing is copied when the batches were in order.
+    ///
+    /// # Errors
+    /// When the piece is not of these rows.
+    pub(super) fn batch(&self, piece: &Piece) -> Result<RecordBatch, ArrowError> {
+        let foreign = || mismatch("expected a piece of these rows");
+        match &self.rows {
+            Rows::Sliced(batches) => {
+                let batch = batches.get(piece.batch).ok_or_else(foreign)?;
+                Ok(batch.slice(piece.range.start, piece.range.len()))
+            }
+            Rows::Gathered { columns, order } => {
+                let rows = order.get(piece.range.clone()).ok_or_else(foreign)?;
+                let places: Vec<_> =
+                    rows.iter().map(|it| (it.batch as usize, it.row as usize)).collect();
+                let arrays =
+                    columns.iter().map(|it| it.gather(&places)).collect::<Result<_, _>>()?;
+                RecordBatch::try_new(Arc::clone(&self.schema), arrays)
+            }
+        }
+    }
+}
+
+/// The sequence in which sorted batches that do not overlap give the order of all rows; `None`
+/// when there is no such sequence.
+fn sequence_of(times: &[Times]) -> Option<Vec<usize>> {
+    if !times.iter().all(Times::is_sorted) {
+        return None;
+    }
+    let mut sequence: Vec<_> = times.iter().enumerate().collect();
+    sequence.sort_by_key(|(_, times)| times.first());
+    // Rows of one time at a border must be in order of arrival, too.
+    let follows = sequence.is_sorted_by(|(before, left), (after, right)| {
+        left.last() < right.first() || (left.last() == right.first() && before < after)
+    });
+    follows.then(|| sequence.into_iter().map(|(at, _)| at).collect())
+}
+
+/// All rows, by time and then by arrival.
+fn row_order(times: &[Times]) -> Result<Vec<RowAt>, ArrowError> {
+    let mut order = Vec::with_capacity(times.iter().map(|it| it.us.len()).sum());
+    for (batch, times) in (0_u32..).zip(times) {
+        if u32::try_from(times.us.len()).is_err() {
+            return Err(mismatch("expected fewer than 4 Gi rows in a batch"));
+        }
+        let rows = (0_u32..).zip(times.keys());
+        order.extend(rows.map(|(row, (us, ns))| RowAt { us, ns, batch, row }));
+    }
+    // Stable, so equal times keep the order of arrival; and it finds the runs that batches are.
+    order.sort_by_key(|it| (it.us, it.ns));
+    Ok(order)
+}
+
+/// How many rows to gather at a time so that no string array overflows.
+fn gathered_rows_max(columns: &[Column]) -> usize {
+    let long = columns.iter().any(|it| i32::try_from(it.string_bytes()).is_err());
+    if long { GATHERED_ROWS_OF_LONG_STRINGS_MAX } else { GATHERED_ROWS_MAX }
+}
+
+/// Adds `sorted` rows to `days`, as pieces of at most `rows_max` rows that do not cross midnight.
+fn cut<T>(
+    days: &mut Vec<Day>,
+    batch: usize,
+    sorted: &[T],
+    us: impl Fn(&T) -> i64,
+    rows_max: usize,
+) {
+    let mut start = 0;
+    while let Some(rest) = sorted.get(start..)
+        && let Some(first) = rest.first()
+    {
+        let day = us(first).div_euclid(US_PER_DAY);
+        let in_day = rest.partition_point(|it| us(it).div_euclid(US_PER_DAY) == day);
+        let rows = in_day.min(rows_max);
+        let last = rest.get(rows - 1).map_or_else(|| us(first), &us);
+        let piece = Piece { batch, range: start..start + rows };
+        match days.last_mut() {
+            Some(open) if open.number == day => {
+                open.pieces.push(piece);
+                open.rows += rows as u64;
+                open.time_us_max = last;
+            }
+            _ => days.push(Day {
+                number: day,
+                pieces: vec![piece],
+                rows: rows as u64,
+                time_us_min: us(first),
+                time_us_max: last,
+            }),
+        }
+        start += rows;
+    }
+}
+
+/// The columns that order the rows of one batch.
+#[derive(Clone, Debug)]
+struct Times {
+    us: ScalarBuffer<i64>,
+    ns: Option<Int16Array>,
+}
+
+impl Times {
+    fn of(batch: &RecordBatch) -> Result<Self, ArrowError> {
+        let us = batch
+            .column_by_name(TIME)
+            .and_then(|it| it.as_primitive_opt::<TimestampMicrosecondType>())
+            .filter(|it| it.null_count() == 0)
+            .ok_or_else(|| mismatch("expected time as microseconds without nulls"))?
+            .values()
+            .clone();
+        let ns = match batch.column_by_name(TIME_NS) {
+            None => None,
+            Some(column) => column
+                .as_primitive_opt::<Int16Type>()
+                .map(|it| Some(it.clone()))
+                .ok_or_else(|| mismatch("expected time_ns as 16-bit integers"))?,
+        };
+        Ok(Self { us, ns })
+    }
+
+    /// Nanoseconds below the microsecond, zero when they are not known.
+    fn ns(&self, row: usize) -> i16 {
+        match &self.ns {
+            Some(ns) if ns.is_valid(row) => ns.value(row),
+            _ => 0,
+        }
+    }
+
+    fn keys(&self) -> impl ExactSizeIterator<Item = (i64, i16)> {
+        self.us.iter().enumerate().map(|(row, &us)| (us, self.ns(row)))
+    }
+
+    fn is_sorted(&self) -> bool {
+        match &self.ns {
+            None => self.us.is_sorted(),
+            Some(_) => self.keys().is_sorted(),
+        }
+    }
+
+    fn first(&self) -> Option<(i64, i16)> {
+        self.us.first().map(|&us| (us, self.ns(0)))
+    }
+
+    fn last(&self) -> Option<(i64, i16)> {
+        self.us.last().map(|&us| (us, self.ns(self.us.len() - 1)))
+    }
+}
+
+/// A request that breaks the contract of `SegmentRequest`.
+fn mismatch(message: &str) -> ArrowError {
+    ArrowError::SchemaError(message.to_owned())
+}

@@ -1,0 +1,101 @@
+//! The real binary: what a user starts, and what signals do to it.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use crate::http_client::Client;
+use crate::live::read_rows;
+
+/// A running binary; killed if a test does not end it.
+struct Binary {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    address: SocketAddr,
+}
+
+impl Binary {
+    fn start(data_dir: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_peristyle"))
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data_dir)
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        let address = loop {
+            line.clear();
+            assert!(log.read_line(&mut line).expect("text") > 0, "it ended before it listened");
+            if let Some((_, rest)) = line.split_once("listening on http://") {
+                let address = rest.split_whitespace().next().expect("an address");
+                break address.trim_end_matches('"').parse().expect("an address");
+            }
+        };
+        Self { child, log, address }
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Waits for the end; returns the exit status and the rest of the log.
+    fn end(mut self) -> (Option<i32>, String) {
+        let log: Vec<String> = self.log.by_ref().lines().map(|it| it.expect("text")).collect();
+        (self.child.wait().expect("it ends").code(), log.join("\n"))
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        // Already ended in a test that passed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_signal_flushes_what_was_accepted_and_exits_zero() {
+    for signal in ["-TERM", "-INT"] {
+        let directory = tempfile::tempdir().unwrap();
+        let binary = Binary::start(directory.path(), &[]);
+        let answer = Client::connect(binary.address).post("/write?db=d", "m,t=x f=1i 1000\n");
+        assert_eq!((answer.status, answer.body.as_str()), (204, ""));
+        binary.signal(signal);
+        let (status, log) = binary.end();
+        assert_eq!(status, Some(0), "{log}");
+        assert_eq!(read_rows(directory.path(), "d").len(), 1);
+    }
+}
+
+#[test]
+fn a_flush_comes_by_age() {
+    let directory = tempfile::tempdir().unwrap();
+    let binary = Binary::start(directory.path(), &["--flush-interval", "100ms"]);
+    let mut client = Client::connect(binary.address);
+    assert_eq!(client.post("/write?db=d", "m f=1i 1000\n").status, 204);
+    // Polls the server's own answer: each poll is a request, and the test's time limit is CI's.
+    while !client.get("/api/v1/tables?db=d").body.contains("\"files\":1") {}
+    assert_eq!(read_rows(directory.path(), "d").len(), 1);
+    binary.signal("-TERM");
+    assert_eq!(binary.end().0, Some(0));
+}
+
+#[test]
+fn a_second_server_on_one_data_directory_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Binary::start(directory.path(), &[]);
+    let second = Command::new(env!("CARGO_BIN_EXE_peristyle"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(directory.path())
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let log = String::from_utf8_lossy(&second.stderr);
+    assert!(log.contains("lock"), "{log}");
+    first.signal("-TERM");
+    assert_eq!(first.end().0, Some(0));
+}

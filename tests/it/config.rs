@@ -1,0 +1,224 @@
+//! Settings: defaults, their file, their environment, and what a bad value is told.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use peristyle::config::{
+    Automatic, ByteSize, Cli, Command, Config, LogFormat, duration, memory_bytes,
+};
+use peristyle::limits::Limits;
+use peristyle::schema::Unsigned;
+use tempfile::TempDir;
+
+const CONFIG_TOML: &str = include_str!("../../schemas/config.toml");
+
+fn parse(args: &[&str]) -> Result<Config, String> {
+    let args = ["peristyle"].iter().chain(args);
+    match Cli::try_parse_from(args).map_err(|error| error.to_string())?.into_command() {
+        Command::Serve(config) => Ok(config),
+    }
+}
+
+/// The identifiers of the settings, with whether each has a default.
+fn settings() -> BTreeMap<String, bool> {
+    let command = Cli::command();
+    let serve = command.find_subcommand("serve").unwrap();
+    serve
+        .get_arguments()
+        .filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()))
+        .map(|it| (it.get_id().to_string(), !it.get_default_values().is_empty()))
+        .collect()
+}
+
+#[test]
+fn config_toml_holds_every_setting_with_its_default() {
+    let table: toml::Table = CONFIG_TOML.parse().expect("TOML");
+    let mut args = vec![];
+    for (name, has_default) in settings() {
+        let value = table.get(&name).map(|value| value.as_str().expect("a string"));
+        assert_eq!(value.is_some(), has_default, "{name}");
+        if let Some(value) = value {
+            args.push(format!("--{}={value}", name.replace('_', "-")));
+        } else {
+            assert!(CONFIG_TOML.contains(&format!("\n# {name} = ")), "{name} is not shown");
+        }
+    }
+    assert_eq!(table.len(), args.len(), "a key that is no setting");
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    assert_eq!(parse(&args), parse(&[]));
+}
+
+#[test]
+fn every_setting_has_its_environment_variable_and_two_paragraphs() {
+    for command in [Cli::command(), Cli::command().find_subcommand("serve").unwrap().clone()] {
+        for argument in command.get_arguments() {
+            let name = argument.get_id().as_str();
+            if ["help", "version"].contains(&name) {
+                continue;
+            }
+            let variable = format!("PERISTYLE_{}", name.to_uppercase());
+            assert_eq!(argument.get_env().unwrap(), variable.as_str());
+            let short = argument.get_help().expect(name).to_string();
+            let long = argument.get_long_help().expect(name).to_string();
+            assert!(long.len() > short.len() + 40, "{name} says no unit, default, minimum, reason");
+        }
+    }
+}
+
+#[test]
+fn peristyle_alone_serves() {
+    let config = parse(&[]).unwrap();
+    assert_eq!(config.data_dir, Path::new("./peristyle-data"));
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8086");
+    assert_eq!(config.flush_interval, Duration::from_secs(10));
+    assert_eq!(config.log_format, LogFormat::Text);
+    assert_eq!(config.unsigned, Unsigned::Int64);
+    assert_eq!(config.check(), Ok(()));
+    assert_eq!(parse(&["serve"]), parse(&[]));
+}
+
+#[test]
+fn options_stand_with_and_without_the_command() {
+    let options = ["--listen=[::1]:0", "--shards=3", "--log-format=json", "--unsigned=decimal"];
+    let with: Vec<&str> = ["serve"].into_iter().chain(options).collect();
+    assert_eq!(parse(&options), parse(&with));
+    let config = parse(&options).unwrap();
+    assert_eq!(config.shard_count(), 3);
+    assert_eq!(config.unsigned, Unsigned::Decimal);
+    assert!(parse(&["--shards=3", "serve"]).is_err());
+}
+
+#[test]
+fn bad_values_are_told_what_was_expected() {
+    let cases = [
+        ("--listen=8086", "an address and a port such as 127.0.0.1:8086, found \"8086\""),
+        ("--listen=localhost", "an address and a port such as 127.0.0.1:8086"),
+        ("--flush-interval=10", "a duration such as 500ms, 10s or 1m30s, found \"10\""),
+        ("--flush-interval=", "a duration such as 500ms, 10s or 1m30s"),
+        ("--flush-interval=s", "a duration such as"),
+        ("--flush-interval=-1s", "a duration such as"),
+        ("--flush-interval=99999999999999999999d", "a duration such as"),
+        ("--flush-interval=99ms", "expected at least 100ms"),
+        ("--flush-bytes=1XB", "bytes such as 1048576, 64MiB or 1GB, found \"1XB\""),
+        ("--flush-bytes=1048575", "expected at least 1MiB"),
+        ("--memory-limit=63MiB", "expected at least 64MiB"),
+        ("--memory-limit=99999999T", "bytes such as"),
+        ("--max-body-bytes=1023", "expected at least 1KiB"),
+        ("--shards=0", "auto or a number from 1 to 1024, found \"0\""),
+        ("--shards=1025", "auto or a number from 1 to 1024"),
+        ("--log-format=xml", "[possible values: json, text]"),
+        ("--unsigned=u64", "int64 or decimal, found \"u64\""),
+        ("--durability=fsync", "unexpected argument '--durability'"),
+    ];
+    for (argument, message) in cases {
+        let error = parse(&[argument]).expect_err(argument);
+        assert!(error.contains(message), "{argument}: {error}");
+    }
+}
+
+#[test]
+fn values_at_their_minimum_are_taken() {
+    for argument in [
+        "--flush-interval=100ms",
+        "--flush-bytes=1MiB",
+        "--memory-limit=64MiB",
+        "--max-body-bytes=1KiB",
+        "--shards=1",
+        "--shards=1024",
+    ] {
+        assert!(parse(&[argument]).is_ok(), "{argument}");
+    }
+}
+
+#[test]
+fn a_body_must_fit_into_half_of_the_memory() {
+    let memory = "--memory-limit=64MiB";
+    let config = parse(&[memory, "--max-body-bytes=32MiB"]).unwrap();
+    assert_eq!(config.check(), Ok(()));
+    let config = parse(&[memory, "--max-body-bytes=33554433"]).unwrap();
+    assert_eq!(
+        config.check().unwrap_err().to_string(),
+        "--max-body-bytes: expected at most half of --memory-limit (64MiB), found 33554433"
+    );
+}
+
+#[test]
+fn limits_follow_the_settings() {
+    let limits = |args: &[&str]| {
+        let limits = parse(args).unwrap().limits();
+        (limits.body_bytes_max, limits.inflated_bytes_max)
+    };
+    let default = Limits::DEFAULT;
+    let small = "--max-body-bytes=1MiB";
+    let large = "--max-body-bytes=256MiB";
+    assert_eq!(
+        limits(&["--memory-limit=1GiB"]),
+        (default.body_bytes_max, default.inflated_bytes_max)
+    );
+    assert_eq!(limits(&["--memory-limit=1GiB", small]), (1 << 20, default.inflated_bytes_max));
+    assert_eq!(limits(&["--memory-limit=1GiB", large]), (256 << 20, 256 << 20));
+    assert_eq!(limits(&["--memory-limit=64MiB"]), (default.body_bytes_max, 32 << 20));
+    assert_eq!(parse(&["--memory-limit=64MiB"]).unwrap().flush_bytes_max(), 16 << 20);
+    assert_eq!(parse(&["--memory-limit=4GiB"]).unwrap().flush_bytes_max(), 256 << 20);
+}
+
+#[test]
+fn byte_sizes_are_read_and_shown() {
+    let cases = [
+        ("0", 0, "0"),
+        ("1000", 1000, "1000"),
+        ("1024b", 1024, "1KiB"),
+        ("64M", 64 << 20, "64MiB"),
+        ("64 MiB", 64 << 20, "64MiB"),
+        ("1gb", 1_000_000_000, "1000000000"),
+        ("3GiB", 3 << 30, "3GiB"),
+        ("2048GiB", 2 << 40, "2TiB"),
+    ];
+    for (text, bytes, shown) in cases {
+        let size: ByteSize = text.parse().unwrap();
+        assert_eq!((size.0, size.to_string().as_str()), (bytes, shown), "{text}");
+    }
+}
+
+#[test]
+fn durations_are_sums_of_parts() {
+    let cases =
+        [("0s", 0), ("500ms", 500), ("1m30s", 90_000), ("2h", 7_200_000), ("1d", 86_400_000)];
+    for (text, ms) in cases {
+        assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+    }
+}
+
+#[test]
+fn memory_is_the_lower_of_the_machine_and_its_control_groups() {
+    let root = TempDir::new().unwrap();
+    let put = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    assert_eq!(memory_bytes(root.path()), 2 << 30, "nothing is known");
+    put("proc/meminfo", "MemFree: 1 kB\nMemTotal:        8388608 kB\n");
+    assert_eq!(memory_bytes(root.path()), 8 << 30, "no control group");
+    put("proc/self/cgroup", "0::/system.slice/peristyle.service\n");
+    put("sys/fs/cgroup/system.slice/peristyle.service/memory.max", "max\n");
+    assert_eq!(memory_bytes(root.path()), 8 << 30, "version 2 without a limit");
+    put("sys/fs/cgroup/system.slice/memory.max", "4294967296\n");
+    assert_eq!(memory_bytes(root.path()), 4 << 30, "version 2, the limit of an ancestor");
+    put("proc/self/cgroup", "5:cpu:/\n4:memory:/docker/1\n");
+    put("sys/fs/cgroup/memory/docker/1/memory.limit_in_bytes", "1073741824\n");
+    assert_eq!(memory_bytes(root.path()), 1 << 30, "version 1");
+    put("sys/fs/cgroup/memory/docker/1/memory.limit_in_bytes", "9223372036854771712\n");
+    assert_eq!(memory_bytes(root.path()), 8 << 30, "version 1 without a limit");
+}
+
+#[test]
+fn what_the_machine_decides_is_at_least_the_minimum() {
+    let config = parse(&[]).unwrap();
+    assert_eq!(config.memory_limit, Automatic::Auto);
+    assert!(config.memory_limit_bytes() >= 64 << 20);
+    assert!(config.shard_count() >= 1);
+}

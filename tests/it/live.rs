@@ -1,0 +1,130 @@
+//! A whole server inside the test: engine, shards, data directory; and what it wrote, read back.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use peristyle::accept::{RunningServer, Server};
+use peristyle::engine::{Engine, Options};
+use peristyle::limits::Limits;
+use peristyle::schema::Unsigned;
+use tempfile::TempDir;
+
+use crate::http_client::{Answer, Client};
+use crate::support::{Row, rows_of};
+
+/// A server on a port of its own. Its drop stops it and removes its data.
+pub struct Live {
+    pub directory: TempDir,
+    pub engine: Arc<Engine>,
+    server: Option<RunningServer>,
+}
+
+/// Options whose flushes come only when asked for.
+pub fn options(data_dir: &Path) -> Options {
+    Options {
+        data_dir: data_dir.to_owned(),
+        shards: 2,
+        flush_interval: Duration::from_secs(3600),
+        flush_bytes: 256 << 20,
+        memory_limit: 1 << 30,
+        close_timeout: Duration::from_secs(30),
+        limits: Limits::DEFAULT,
+        unsigned: Unsigned::Int64,
+        pins: Vec::new(),
+    }
+}
+
+impl Live {
+    pub fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    pub fn start_with(change: impl FnOnce(&mut Options)) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut options = options(directory.path());
+        change(&mut options);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let bound = Server::bind(address, options.shards).expect("a free port");
+        options.shards = bound.shard_count();
+        let engine = Engine::open(&options).expect("an empty data directory");
+        let server = bound.run(&engine).expect("threads");
+        Self { directory, engine, server: Some(server) }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.server.as_ref().expect("it runs").local_addr())
+    }
+
+    pub fn post(&self, target: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.client().post(target, body)
+    }
+
+    /// Flushes by request and reads everything back, in the order of measurement and time.
+    pub fn rows(&self, database: &str) -> Vec<Row> {
+        let answer = self.post("/api/v1/flush", "");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        read_rows(self.directory.path(), database)
+    }
+
+    /// Stops the way the binary does.
+    pub fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.shutdown();
+            server.join().expect("the shards end well");
+            self.engine.close().expect("everything is written");
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.stop();
+        }
+    }
+}
+
+/// The Parquet files of a data directory, sorted by path.
+pub fn files(data_dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut directories = vec![data_dir.join("tables")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten() {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|it| it == "parquet") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// All rows of a database in the files of a data directory, in the order of measurement and time.
+pub fn read_rows(data_dir: &Path, database: &str) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for path in files(data_dir) {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).expect("a file"))
+            .expect("a Parquet file");
+        let metadata = reader.metadata().file_metadata().key_value_metadata().cloned();
+        let value = |key: &str| {
+            let found = metadata.iter().flatten().find(|it| it.key == key);
+            found.and_then(|it| it.value.clone()).expect("segments name their table")
+        };
+        if value("peristyle.database") != database {
+            continue;
+        }
+        let measurement = value("peristyle.measurement");
+        for batch in reader.build().expect("a reader") {
+            rows.extend(rows_of(&measurement, &batch.expect("a batch")));
+        }
+    }
+    rows.sort_by(|a, b| (&a.measurement, a.time_ns).cmp(&(&b.measurement, b.time_ns)));
+    rows
+}

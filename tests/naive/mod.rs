@@ -1,0 +1,3 @@
+//! The slow, obvious decoders: the oracle of the property tests.
+
+pub mod line_protocol;
