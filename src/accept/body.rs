@@ -90,7 +90,7 @@ impl<'a> Account<'a> {
     }
 }
 
-/// Appends the whole body to `received`.
+/// Appends the whole body, of at most `max` bytes, to `received`.
 ///
 /// # Errors
 /// [`ClientError::BodyTooLarge`] before anything is read when the request says so itself,
@@ -99,10 +99,10 @@ impl<'a> Account<'a> {
 pub(super) async fn gather(
     incoming: &mut Incoming,
     received: &mut Vec<u8>,
+    max: usize,
     account: &mut Account<'_>,
     timeouts: &Timeouts,
 ) -> Result<(), WriteError> {
-    let max = account.engine.limits().body_bytes_max;
     let declared = incoming.size_hint().lower();
     let declared = usize::try_from(declared).unwrap_or(usize::MAX);
     if declared > max {
@@ -110,17 +110,17 @@ pub(super) async fn gather(
     }
     account.hold(declared.max(1))?;
     received.reserve(declared.min(DECLARED_BYTES_MAX) + SLACK);
-    let frames = gather_frames(incoming, received, account, timeouts.body_idle);
+    let frames = gather_frames(incoming, received, max, account, timeouts.body_idle);
     timeout(timeouts.body, frames).await.map_err(|_| BusyReason::BodyTimeout)?
 }
 
 async fn gather_frames(
     incoming: &mut Incoming,
     received: &mut Vec<u8>,
+    max: usize,
     account: &mut Account<'_>,
     idle: Duration,
 ) -> Result<(), WriteError> {
-    let max = account.engine.limits().body_bytes_max;
     loop {
         let frame = timeout(idle, incoming.frame()).await.map_err(|_| BusyReason::BodyTimeout)?;
         let Some(frame) = frame else { return Ok(()) };

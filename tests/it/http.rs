@@ -59,12 +59,12 @@ impl Default for Wish {
 }
 
 fn start() -> Fixture {
-    start_with(Wish::default())
+    start_with(&Wish::default())
 }
 
-fn start_with(wish: Wish) -> Fixture {
+fn start_with(wish: &Wish) -> Fixture {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let Wish { limits, timeouts, shards, memory_limit } = wish;
+    let Wish { limits, timeouts, shards, memory_limit } = *wish;
     let options = Options { limits, shards, memory_limit, ..live::options(directory.path()) };
     let engine = Engine::open(&options).expect("an empty directory");
     let bound = Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), shards).expect("a port");
@@ -231,7 +231,7 @@ fn requests_in_one_packet_are_answered_in_order() {
 #[test]
 fn a_client_is_told_to_continue_when_its_body_will_be_read() {
     let limits = Limits { body_bytes_max: 1000, ..Limits::DEFAULT };
-    let fixture = start_with(Wish { limits, ..Wish::default() });
+    let fixture = start_with(&Wish { limits, ..Wish::default() });
     let mut client = fixture.client();
     client.send(&head("POST", "/write", "Expect: 100-continue\r\n", 7));
     assert_eq!(client.answer_to_head().status, 100);
@@ -323,9 +323,9 @@ fn a_wrong_method_is_405_with_the_right_ones() {
 
 #[test]
 fn compressed_bodies_are_read_by_header_and_by_magic() {
+    type Codec = fn(&[u8]) -> Vec<u8>;
     let fixture = start();
     let mut client = fixture.client();
-    type Codec = fn(&[u8]) -> Vec<u8>;
     let codecs: [(&str, Codec); 4] =
         [("gzip", gzip), ("x-gzip", gzip), ("zstd", zstd), ("deflate", zlib)];
     for (path, dialect) in write_paths() {
@@ -365,7 +365,7 @@ fn a_broken_or_unknown_encoding_is_the_clients_fault() {
 #[test]
 fn a_connection_is_used_again_after_every_error() {
     let limits = Limits { body_bytes_max: 100_000, ..Limits::DEFAULT };
-    let fixture = start_with(Wish { limits, ..Wish::default() });
+    let fixture = start_with(&Wish { limits, ..Wish::default() });
     let mut client = fixture.client();
     let large = vec![b'a'; 90_000];
     check_error(&client.post("/nowhere", &large), 404, "not found");
@@ -387,7 +387,7 @@ fn a_client_that_writes_before_it_reads_sees_why_its_body_is_too_large() {
 #[test]
 fn the_body_limit_holds_to_the_byte() {
     let limits = Limits { body_bytes_max: 1000, ..Limits::DEFAULT };
-    let fixture = start_with(Wish { limits, ..Wish::default() });
+    let fixture = start_with(&Wish { limits, ..Wish::default() });
     for length in [999, 1000, 1001] {
         // A comment of that length, then by length and in chunks.
         let body = [&b"cpu v=1\n#"[..], &vec![b'a'; length - 9]].concat();
@@ -416,7 +416,7 @@ fn the_body_limit_holds_to_the_byte() {
 #[test]
 fn the_limit_of_an_inflated_body_holds_to_the_byte() {
     let limits = Limits { inflated_bytes_max: 10_000, ..Limits::DEFAULT };
-    let fixture = start_with(Wish { limits, ..Wish::default() });
+    let fixture = start_with(&Wish { limits, ..Wish::default() });
     let mut client = fixture.client();
     for length in [9_999, 10_000, 10_001] {
         let body = [&b"cpu v=1\n#"[..], &vec![b'a'; length - 9]].concat();
@@ -433,7 +433,7 @@ fn the_limit_of_an_inflated_body_holds_to_the_byte() {
 
 #[test]
 fn a_body_that_does_not_fit_in_memory_is_busy() {
-    let fixture = start_with(Wish { memory_limit: 1 << 20, ..Wish::default() });
+    let fixture = start_with(&Wish { memory_limit: 1 << 20, ..Wish::default() });
     for (path, _) in write_paths() {
         let mut client = fixture.client();
         let answer = client.post(path, vec![b'#'; 2 << 20]);
@@ -446,7 +446,7 @@ fn a_body_that_does_not_fit_in_memory_is_busy() {
 #[test]
 fn a_body_that_does_not_come_is_503() {
     let timeouts = Timeouts { body_idle: Duration::from_millis(20), ..Timeouts::default() };
-    let fixture = start_with(Wish { timeouts, ..Wish::default() });
+    let fixture = start_with(&Wish { timeouts, ..Wish::default() });
     let mut client = fixture.client();
     client.send(&head("POST", "/write", "", 100));
     client.send(b"cpu v=1\n");
@@ -459,7 +459,7 @@ fn a_body_that_does_not_come_is_503() {
 #[test]
 fn a_connection_without_a_request_is_closed() {
     let timeouts = Timeouts { head: Duration::from_millis(20), ..Timeouts::default() };
-    let fixture = start_with(Wish { timeouts, ..Wish::default() });
+    let fixture = start_with(&Wish { timeouts, ..Wish::default() });
     for beginning in ["", "PRI * HT", "POST /write HTTP/1.1\r\nHost"] {
         let mut client = fixture.client();
         client.send(beginning.as_bytes());
@@ -739,7 +739,14 @@ fn statements_make_show_and_drop_databases() {
         assert!(answer.starts_with("{\"results\":[{\"statement_id\":0,\"error\":\""), "{answer}");
         assert!(answer.contains(error), "{error:?} is not in {answer}");
     }
+    let many = query(&mut client, &"SHOW DATABASES;".repeat(65));
+    assert!(many.contains("expected at most 64 statements, found 65"), "{many}");
+    assert!(
+        query(&mut client, &"SHOW DATABASES;".repeat(64)).contains("\"statement_id\":63,\"ser")
+    );
     check_error(&client.get("/query"), 400, "missing required parameter");
+    let long = format!("q={}", "a".repeat(64 << 10));
+    check_error(&client.post("/query", long), 413, "request entity too large");
 }
 
 #[test]
@@ -809,7 +816,7 @@ fn a_flush_says_what_it_wrote() {
 
 #[test]
 fn every_shard_answers() {
-    let fixture = start_with(Wish { shards: 2, ..Wish::default() });
+    let fixture = start_with(&Wish { shards: 2, ..Wish::default() });
     let mut clients: Vec<Client> = (0..32).map(|_| fixture.client()).collect();
     for client in &mut clients {
         check_stored(&client.post("/write?db=a", "cpu v=1"));
@@ -820,7 +827,7 @@ fn every_shard_answers() {
 
 #[test]
 fn a_second_instance_does_not_share_the_port() {
-    let fixture = start_with(Wish { shards: 2, ..Wish::default() });
+    let fixture = start_with(&Wish { shards: 2, ..Wish::default() });
     for shards in [1, 2] {
         let error = Server::bind(fixture.address(), shards).expect_err("it is taken");
         assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);

@@ -107,7 +107,7 @@ impl Client {
         let mut buffer = [0; 4096];
         match self.stream.read(&mut buffer) {
             Ok(count) => {
-                self.unread.extend_from_slice(&buffer[..count]);
+                self.unread.extend(buffer.iter().take(count));
                 count
             }
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,

@@ -70,7 +70,9 @@ fn noise(count: usize) -> Vec<u8> {
     .collect()
 }
 
-const CODECS: [(Encoding, fn(&[u8]) -> Vec<u8>); 4] = [
+type Codec = (Encoding, fn(&[u8]) -> Vec<u8>);
+
+const CODECS: [Codec; 4] = [
     (Encoding::Gzip, gzip),
     (Encoding::Deflate, zlib),
     (Encoding::Deflate, deflate),
