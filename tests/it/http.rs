@@ -1,6 +1,8 @@
 //! The server as its clients see it: every endpoint, every answer, over real sockets.
 
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -832,6 +834,35 @@ fn a_second_instance_does_not_share_the_port() {
         let error = Server::bind(fixture.address(), shards).expect_err("it is taken");
         assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     }
+}
+
+/// A flood of connections takes all file descriptors; InfluxDB 3 ends at the first accept that fails.
+#[test]
+#[cfg(unix)]
+fn a_server_without_file_descriptors_goes_on() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut server = Command::new("sh")
+        .args(["-c", "ulimit -n 48; exec \"$0\" --listen 127.0.0.1:0 --data-dir \"$1\""])
+        .arg(env!("CARGO_BIN_EXE_peristyle"))
+        .arg(directory.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut log = BufReader::new(server.stderr.take().expect("a pipe")).lines();
+    let mut line_with = |text: &str| {
+        let found = log.find_map(|line| line.ok().filter(|line| line.contains(text)));
+        found.unwrap_or_else(|| panic!("the server ended before {text:?}"))
+    };
+    let line = line_with("listening on http://");
+    let address = line.rsplit("http://").next().and_then(|it| it.split_whitespace().next());
+    let address = address.and_then(|it| it.parse().ok()).expect("an address");
+    let mut clients: Vec<Client> = (0..100).map(|_| Client::connect(address)).collect();
+    line_with("accept failed");
+    let mut last = clients.pop().expect("a hundred");
+    drop(clients);
+    assert_eq!(last.get("/ping").status, 204);
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
 }
 
 #[test]
