@@ -138,8 +138,8 @@ async fn gather_frames(
 /// Reads and drops what is left of a refused body, beside the answer.
 ///
 /// A socket closed with unread bytes is reset, and the reset can overtake the answer: the client
-/// would see a broken connection instead of the reason. Bounded by `bytes_max` and time, after which
-/// the connection is closed all the same.
+/// would see a broken connection instead of the reason. Bounded by `bytes_max` and time, after
+/// which the connection is closed all the same.
 pub(super) fn discard(mut incoming: Incoming, bytes_max: usize) {
     let discarding = async move {
         let mut left = bytes_max;

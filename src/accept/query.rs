@@ -9,8 +9,8 @@
 //! name      = word | '"' { any | '\"' | '\\' | '\n' } '"'
 //! ```
 //!
-//! Keywords are read in any case. The answer is always 200 with one result for each statement, which
-//! holds an `error` when the statement failed or is not one of these; that is what Telegraf,
+//! Keywords are read in any case. The answer is always 200 with one result for each statement,
+//! which holds an `error` when the statement failed or is not one of these; that is what Telegraf,
 //! TSBS and the client libraries look for. No query of rows: readers are other processes.
 
 use std::fmt::Write;

@@ -320,8 +320,9 @@ fn influx_3_message(reason: &Reason) -> String {
     match reason {
         Reason::Append(AppendError::KindConflict { measurement, column, expected, found }) => {
             format!(
-                "invalid column type for column '{}', expected iox::column_type::field::{expected}, \
-                 got iox::column_type::field::{found} (measurement '{}')",
+                "invalid column type for column '{}', expected \
+                 iox::column_type::field::{expected}, got iox::column_type::field::{found} \
+                 (measurement '{}')",
                 column.escape_debug(),
                 measurement.escape_debug()
             )

@@ -836,7 +836,7 @@ fn a_second_instance_does_not_share_the_port() {
     }
 }
 
-/// A flood of connections takes all file descriptors; InfluxDB 3 ends at the first accept that fails.
+/// A flood of connections takes all file descriptors; InfluxDB 3 ends when an accept fails.
 #[test]
 #[cfg(unix)]
 fn a_server_without_file_descriptors_goes_on() {
