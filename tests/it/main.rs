@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "../naive/mod.rs"]
+mod naive;
+
 mod binary;
 
 mod config;
@@ -14,10 +17,26 @@ mod http_client;
 
 mod inflate;
 
+mod layout;
+
+mod line_protocol;
+
+mod lines;
+
 mod live;
+
+mod msgpack;
+
+mod msgpack_bodies;
+
+mod number;
+
+mod persist;
 
 mod schemas;
 
 mod support;
 
 mod tidy;
+
+mod vectors;
