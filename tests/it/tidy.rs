@@ -422,8 +422,7 @@ fn every_test_file_is_in_the_table_of_tests() {
 #[test]
 fn every_schema_is_read_by_someone() {
     let files = files();
-    let is_reader =
-        |path: &str| has_extension(path, &["rs"]) && path != "tests/it/tidy.rs";
+    let is_reader = |path: &str| has_extension(path, &["rs"]) && path != "tests/it/tidy.rs";
     let mut faults = Vec::new();
     for path in files.keys().filter(|path| path.starts_with("schemas/")) {
         let name = path.trim_start_matches("schemas/").rsplit('/').next().unwrap();
