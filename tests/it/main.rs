@@ -2,12 +2,37 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "../naive/mod.rs"]
+mod naive;
+
+mod binary;
+
 mod config;
 
 mod gather;
+
+mod http_client;
+
+mod layout;
+
+mod line_protocol;
+
+mod lines;
+
+mod live;
+
+mod msgpack;
+
+mod msgpack_bodies;
+
+mod number;
+
+mod persist;
 
 mod schemas;
 
 mod support;
 
 mod tidy;
+
+mod vectors;
