@@ -11,7 +11,11 @@ mod config;
 
 mod gather;
 
+mod http;
+
 mod http_client;
+
+mod inflate;
 
 mod layout;
 
