@@ -2,18 +2,36 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "../naive/mod.rs"]
+mod naive;
+
+mod binary;
+
 mod config;
 
 mod gather;
+
+mod http;
+
+mod http_client;
+
+mod inflate;
+
+mod layout;
 
 mod line_protocol;
 
 mod lines;
 
-#[path = "../naive/mod.rs"]
-mod naive;
+mod live;
+
+mod msgpack;
+
+mod msgpack_bodies;
 
 mod number;
+
+mod persist;
 
 mod schemas;
 
