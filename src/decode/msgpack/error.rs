@@ -300,6 +300,13 @@ pub enum ItemError {
     },
 }
 
+impl ItemError {
+    /// Whether the body broke, so that nothing behind this could be read.
+    pub fn is_malformed(&self) -> bool {
+        matches!(self, Self::Malformed(_))
+    }
+}
+
 /// What the value of `key` has to be.
 fn expected(key: Key) -> &'static str {
     match key {
