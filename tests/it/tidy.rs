@@ -77,6 +77,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tokio", &["accept", "engine", "main"]),
     ("tracing", &["accept", "engine", "main", "persist"]),
     ("tracing_subscriber", &["main"]),
+    ("twox_hash", &["persist"]),
     ("zstd", &["accept"]),
 ];
 
