@@ -84,21 +84,21 @@ fn column(name: &str, rows: &[Row]) -> ArrayRef {
     }
     match name {
         "time" | "seen" => {
-            Arc::new(TimestampMicrosecondArray::from_iter(values!(Time)).with_timezone("UTC"))
+            Arc::new(values!(Time).collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
         }
-        "time_ns" => Arc::new(Int16Array::from_iter(values!(Ns))),
+        "time_ns" => Arc::new(values!(Ns).collect::<Int16Array>()),
         "host" => {
             let mut tags = StringDictionaryBuilder::<UInt32Type>::new();
             tags.extend(values!(Tag));
             Arc::new(tags.finish())
         }
-        "usage" | "never" => Arc::new(Float64Array::from_iter(values!(F64))),
-        "count" => Arc::new(Int64Array::from_iter(values!(I64))),
+        "usage" | "never" => Arc::new(values!(F64).collect::<Float64Array>()),
+        "count" => Arc::new(values!(I64).collect::<Int64Array>()),
         "big" => Arc::new(
-            Decimal128Array::from_iter(values!(Decimal)).with_precision_and_scale(20, 0).unwrap(),
+            values!(Decimal).collect::<Decimal128Array>().with_precision_and_scale(20, 0).unwrap(),
         ),
-        "ok" => Arc::new(BooleanArray::from_iter(values!(Bool))),
-        "a.b c" => Arc::new(StringArray::from_iter(values!(String))),
+        "ok" => Arc::new(values!(Bool).collect::<BooleanArray>()),
+        "a.b c" => Arc::new(values!(String).collect::<StringArray>()),
         _ => panic!("{name}"),
     }
 }
@@ -160,13 +160,14 @@ fn read(path: &Path) -> Vec<Row> {
         let batch = batch.unwrap();
         for at in 0..batch.num_rows() {
             let cells = batch.schema_ref().fields().iter().zip(batch.columns());
-            rows.push(Row::from_iter(cells.filter_map(|(field, array)| {
+            let present = cells.filter_map(|(field, array)| {
                 let value = match value(array, at)? {
                     Value::String(value) if field.name() == "host" => Value::Tag(value),
                     value => value,
                 };
                 Some((field.name().clone(), value))
-            })));
+            });
+            rows.push(present.collect());
         }
     }
     rows
@@ -500,7 +501,7 @@ fn nothing_is_overwritten_and_a_late_failure_takes_all_back() {
     fs::write(&second, "somebody else's").unwrap();
     let error = write_segments(&store, &two_days(1)).unwrap_err();
     assert_eq!((error.operation, error.path.as_path()), (Operation::Publish, second.as_path()));
-    assert_eq!(files(&tables(&store)), [second.clone()]);
+    assert_eq!(files(&tables(&store)), std::slice::from_ref(&second));
     assert_eq!(fs::read_to_string(second).unwrap(), "somebody else's");
 }
 
@@ -514,7 +515,7 @@ fn a_file_in_the_place_of_a_directory_fails_and_leaves_nothing() {
     let error = write_segments(&store, &two_days(1)).unwrap_err();
     let date = stranger.to_string_lossy().into_owned();
     assert!(error.to_string().contains(&date), "{error}");
-    assert_eq!(files(&tables(&store)), [stranger.clone()]);
+    assert_eq!(files(&tables(&store)), std::slice::from_ref(&stranger));
     fs::remove_file(&stranger).unwrap();
     assert_eq!(write_segments(&store, &two_days(1)).unwrap().len(), 2, "the retry succeeds");
 }
