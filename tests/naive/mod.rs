@@ -1,3 +1,5 @@
 //! The slow, obvious decoders: the oracle of the property tests.
 
-pub mod line_protocol;
+pub(crate) mod line_protocol;
+
+pub(crate) mod msgpack;

@@ -300,6 +300,15 @@ pub enum ItemError {
     },
 }
 
+impl ItemError {
+    /// Whether the item does not have the shape of a row, as opposed to a row with a value that
+    /// cannot be stored.
+    pub fn is_malformed(&self) -> bool {
+        use ItemError::{NotUtf8, TimeOutOfRange, UnsupportedValue};
+        !matches!(self, NotUtf8 { .. } | TimeOutOfRange { .. } | UnsupportedValue { .. })
+    }
+}
+
 /// What the value of `key` has to be.
 fn expected(key: Key) -> &'static str {
     match key {

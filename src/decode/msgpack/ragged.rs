@@ -18,7 +18,7 @@ struct Open<'t> {
     table: &'t mut TableBuilder,
     /// Row of the item.
     row: usize,
-    time: Timestamp,
+    time: Option<Timestamp>,
     filled: Filled,
     text: &'t mut String,
 }
@@ -58,9 +58,8 @@ impl Decoder<'_, '_> {
     fn ragged_row(&mut self, table: TableIndex, row: usize) -> Result<Filled, Stop> {
         let Self { database, scan, memo, context, body, .. } = self;
         let table = database.table_mut(table);
-        let time = context.received;
         let filled = Filled::default();
-        let mut open = Open { table, row, time, filled, text: &mut memo.text };
+        let mut open = Open { table, row, time: None, filled, text: &mut memo.text };
         let mut result = Ok(());
         for column in &mut scan.columns {
             let at = column.at;
@@ -77,7 +76,7 @@ impl Decoder<'_, '_> {
         }
         let Open { table, time, filled, .. } = open;
         match result {
-            Ok(()) if filled.values > 0 => table.commit_row(time)?,
+            Ok(()) if filled.values > 0 => table.commit_row(time.unwrap_or(context.received))?,
             Ok(()) => {
                 table.rollback_row();
                 return Err(AppendError::NoFields.into());
@@ -104,7 +103,11 @@ impl Open<'_> {
             return Ok(());
         }
         if name == TIME {
-            self.time = time::from_token(token, Key::Time, at, received)?;
+            let time = time::from_token(token, Key::Time, at, received)?;
+            if self.time.replace(time).is_some() {
+                let column = name.into();
+                return Err(AppendError::DuplicateColumn { column, role: Role::Time }.into());
+            }
             return Ok(());
         }
         let is_tag = column.is_tag

@@ -73,15 +73,19 @@ fn from_float(value: f64) -> Option<Timestamp> {
         ..1e16 => 1_000,
         _ => 1,
     };
-    let whole = value.floor();
+    let magnitude = value.abs();
+    let scaled = magnitude.fract() * TWO_POW_96;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "rounded down on purpose; the difference is in 0.0..=1.0"
+        reason = "rounded towards zero on purpose; `rest` says whether anything was lost"
     )]
-    let (whole, fraction) = (whole as i128, ((value - whole) * TWO_POW_96) as u128);
-    let below = i128::try_from((fraction * u128::from(unit_ns)) >> 96).ok()?;
+    let (whole, fraction) = (magnitude as i128, scaled as u128);
+    let below = fraction * u128::from(unit_ns);
+    let rest = scaled.fract() != 0.0 || below << 32 != 0;
+    let below = i128::try_from(below >> 96).ok()?;
     let ns = whole.checked_mul(i128::from(unit_ns))?.checked_add(below)?;
+    let ns = if value < 0.0 { -ns - i128::from(rest) } else { ns };
     let us = i64::try_from(ns.div_euclid(1_000)).ok()?;
     let below = u16::try_from(ns.rem_euclid(1_000)).ok()?;
     Timestamp::from_us(us).map(|it| Timestamp { ns: below, ..it })
