@@ -40,7 +40,7 @@ fn log_to_stderr(format: LogFormat) {
 /// Serves until a signal, then writes everything out.
 fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     config.check()?;
-    let pins = pinned::load(config.schemas_dir.as_deref())?;
+    let pins = pinned::load(&config.schemas)?;
     let server = Server::bind(config.listen, config.shard_count())
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let engine = Engine::open(&Options {

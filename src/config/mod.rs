@@ -21,6 +21,7 @@ pub use value::{Automatic, ByteSize, ValueError, at_least, duration};
 
 use crate::limits::Limits;
 use crate::schema::Unsigned;
+use crate::schema::pinned::Source;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -126,12 +127,14 @@ pub struct Config {
     #[arg(default_value = "int64", value_parser = unsigned)]
     pub unsigned: Unsigned,
 
-    /// Directory of schemas (`*.json`) that are pinned besides the shipped ones
+    /// Schemas that are pinned before the first row
     ///
-    /// A path; not set by default. A file replaces the shipped schema of its measurement; the form
-    /// is that of `schemas/measurements`.
-    #[arg(long, env = "PERISTYLE_SCHEMAS_DIR", value_name = "DIR")]
-    pub schemas_dir: Option<PathBuf>,
+    /// `none`, `shipped` (Telegraf's common inputs), or a directory of `*.json` files in the form
+    /// of `schemas/measurements`. Default `none`: the first accepted value fixes a column's kind,
+    /// and a pin would decide over it.
+    #[arg(long, env = "PERISTYLE_SCHEMAS", value_name = "SOURCE")]
+    #[arg(default_value = "none", value_parser = schemas)]
+    pub schemas: Source,
 }
 
 /// Form of the log lines.
@@ -209,6 +212,15 @@ fn shards(text: &str) -> Result<Automatic<usize>, ValueError> {
     Automatic::read(text, |text| match text.parse() {
         Ok(count @ 1..=1024) => Ok(count),
         _ => Err(ValueError::expected("auto or a number from 1 to 1024", text)),
+    })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "clap asks for a parser that may fail")]
+fn schemas(text: &str) -> Result<Source, ValueError> {
+    Ok(match text {
+        "none" => Source::Nothing,
+        "shipped" => Source::Shipped,
+        path => Source::Directory(path.into()),
     })
 }
 

@@ -14,11 +14,11 @@
 //!
 //! A pin fixes kinds and roles that the first accepted value would fix otherwise, so that a float
 //! that happens to start with `0i` is a float for ever. The shipped ones ([`SHIPPED`]) are the
-//! common inputs of Telegraf; a directory of the user's adds to them or replaces them by
-//! measurement. Unknown keys, kinds and roles are errors that name the file and the key.
+//! common inputs of Telegraf. Nothing is pinned unless the user asks for it, because a pin decides
+//! over the first accepted value ([`Source`]). Unknown keys, kinds and roles are errors that name the file and the key.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{error, fmt, fs, io};
 
 use simd_json::BorrowedValue;
@@ -67,28 +67,38 @@ pub struct PinnedColumn {
     pub unit: Option<String>,
 }
 
-/// The shipped pins, and those in `dir` (its `*.json` files) in their place or besides them,
-/// sorted by measurement.
+/// Where pins come from.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Source {
+    /// Nowhere: the first accepted value of a column fixes its kind.
+    #[default]
+    Nothing,
+    /// [`SHIPPED`].
+    Shipped,
+    /// The `*.json` files of a directory.
+    Directory(PathBuf),
+}
+
+/// The pins of `source`, sorted by measurement.
 ///
 /// # Errors
-/// When `dir` or a file cannot be read, a file is no pin, or two files of `dir` pin the same
+/// When a directory or file cannot be read, a file is no pin, or two files pin the same
 /// measurement.
-pub fn load(dir: Option<&Path>) -> Result<Vec<PinnedSchema>, PinnedError> {
-    let mut schemas = BTreeMap::new();
-    for (file, text) in SHIPPED {
-        let schema = parse(file, text)?;
-        schemas.insert(schema.measurement.clone(), schema);
-    }
-    if let Some(dir) = dir {
-        let mut own = BTreeMap::new();
-        for (file, text) in read_all(dir)? {
-            let schema = parse(&file, &text)?;
-            let at = Place { file: &file, key: "measurement".into() };
-            if let Some(twin) = own.insert(schema.measurement.clone(), schema) {
-                return Err(at.fault(Fault::Duplicate(twin.measurement.into())));
-            }
+pub fn load(source: &Source) -> Result<Vec<PinnedSchema>, PinnedError> {
+    let texts = match source {
+        Source::Nothing => Vec::new(),
+        Source::Shipped => {
+            SHIPPED.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect()
         }
-        schemas.append(&mut own);
+        Source::Directory(path) => read_all(path)?,
+    };
+    let mut schemas = BTreeMap::new();
+    for (file, text) in texts {
+        let schema = parse(&file, &text)?;
+        let at = Place { file: &file, key: "measurement".into() };
+        if let Some(twin) = schemas.insert(schema.measurement.clone(), schema) {
+            return Err(at.fault(Fault::Duplicate(twin.measurement.into())));
+        }
     }
     Ok(schemas.into_values().collect())
 }

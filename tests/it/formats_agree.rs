@@ -60,9 +60,10 @@ fn escape(text: &str, escaped: &[char]) -> String {
 }
 
 fn to_line(row: &Row) -> String {
-    let mut line = escape(&row.measurement, &[',', ' ']);
+    let mut head = vec![escape(&row.measurement, &[',', ' '])];
     for (key, value) in &row.tags {
-        line += &format!(",{}={}", escape(key, &[',', ' ', '=']), escape(value, &[',', ' ', '=']));
+        let escaped = &[',', ' ', '='];
+        head.push(format!("{}={}", escape(key, escaped), escape(value, escaped)));
     }
     let fields: Vec<String> = row
         .fields
@@ -78,7 +79,7 @@ fn to_line(row: &Row) -> String {
             format!("{}={value}", escape(key, &[',', ' ', '=']))
         })
         .collect();
-    format!("{line} {} {}\n", fields.join(","), row.time_ns)
+    format!("{} {} {}\n", head.join(","), fields.join(","), row.time_ns)
 }
 
 fn to_msgpack(row: &Row) -> rmpv::Value {

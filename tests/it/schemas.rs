@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use peristyle::limits::Limits;
-use peristyle::schema::pinned::{self, PinnedColumn, PinnedSchema, SHIPPED};
+use peristyle::schema::pinned::{self, PinnedColumn, PinnedSchema, SHIPPED, Source};
 use peristyle::schema::{ColumnKind, Role};
 use tempfile::TempDir;
 
@@ -25,7 +25,7 @@ fn every_file_of_measurements_is_shipped_in_order() {
 
 #[test]
 fn shipped_pins_are_open_named_as_their_files_and_sorted_by_time() {
-    let loaded = pinned::load(None).unwrap();
+    let loaded = pinned::load(&Source::Shipped).unwrap();
     assert_eq!(loaded.len(), SHIPPED.len());
     for ((file, _), schema) in SHIPPED.iter().zip(&loaded) {
         assert_eq!(*file, format!("{}.json", schema.measurement));
@@ -55,7 +55,7 @@ fn shipped_pins_have_the_kinds_that_telegraf_sends() {
         ("system", "load1=3.72,load15=2.1,load5=2.4,n_cpus=2i,n_users=3i,uptime=1249632i"),
         ("system", "uptime_format=\"14 days, 11:07\""),
     ];
-    let schemas = pinned::load(None).unwrap();
+    let schemas = pinned::load(&Source::Shipped).unwrap();
     for (measurement, fields) in lines {
         let schema = schemas.iter().find(|it| it.measurement == measurement).unwrap();
         for field in fields.split(',').filter(|field| field.contains('=')) {
@@ -148,22 +148,24 @@ fn a_pin_that_cannot_be_used_names_file_and_key() {
 }
 
 #[test]
-fn a_directory_adds_pins_and_replaces_shipped_ones() {
+fn nothing_is_pinned_unless_asked_for_and_a_directory_stands_alone() {
     let dir = TempDir::new().unwrap();
     let put = |file: &str, text: &str| fs::write(dir.path().join(file), text).unwrap();
     put("a.json", r#"{"measurement":"cpu","closed":true,"columns":[]}"#);
     put("b.json", r#"{"measurement":"door","columns":[]}"#);
     put("notes.txt", "not a pin");
-    let schemas = pinned::load(Some(dir.path())).unwrap();
-    assert_eq!(schemas.len(), SHIPPED.len() + 1);
+    assert_eq!(pinned::load(&Source::default()).unwrap(), []);
+    let load = || pinned::load(&Source::Directory(dir.path().to_owned()));
+    let schemas = load().unwrap();
+    assert_eq!(schemas.len(), 2);
     assert!(schemas.iter().any(|schema| schema.measurement == "cpu" && schema.closed));
     assert!(schemas.is_sorted_by_key(|schema| &schema.measurement));
 
     put("c.json", r#"{"measurement":"door","columns":[]}"#);
-    let error = pinned::load(Some(dir.path())).unwrap_err().to_string();
+    let error = load().unwrap_err().to_string();
     assert!(error.contains("c.json: measurement: \"door\" is there twice"), "{error}");
 
-    let error = pinned::load(Some(&dir.path().join("none"))).unwrap_err().to_string();
+    let error = pinned::load(&Source::Directory(dir.path().join("none"))).unwrap_err().to_string();
     assert!(error.contains("none: cannot be read"), "{error}");
 }
 
