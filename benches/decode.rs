@@ -55,8 +55,8 @@ impl Random {
 /// Ten tags, as the Time Series Benchmark Suite gives its `cpu` rows.
 fn head(host: u64) -> String {
     format!(
-        "cpu,hostname=host_{host},region=eu-central-1,datacenter=eu-central-1a,rack={},os=Ubuntu15.10,\
-         arch=x86,team=SF,service={},service_version={},service_environment=production",
+        "cpu,hostname=host_{host},region=eu-central-1,datacenter=eu-central-1a,rack={},\
+         os=Ubuntu15.10,arch=x86,team=SF,service={},service_version={},service_environment=production",
         host % 100,
         host % 20,
         host % 2

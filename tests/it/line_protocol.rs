@@ -161,7 +161,8 @@ fn value() -> impl Strategy<Value = String> {
         3 => (-99_999..99_999_i32).prop_map(|it| (f64::from(it) / 100.0).to_string()),
         1 => any::<f64>().prop_map(|it| format!("{it:e}")),
         2 => select(vec!["t", "F", "true", "False", "TRUE"]).prop_map(str::to_owned),
-        4 => "[a-z ,=#\\n\u{e9}]{0,9}(\\\\[\"\\\\nx])?[a-z\\n]{0,3}".prop_map(|it| format!("\"{it}\"")),
+        4 => "[a-z ,=#\\n\u{e9}]{0,9}(\\\\[\"\\\\nx])?[a-z\\n]{0,3}"
+            .prop_map(|it| format!("\"{it}\"")),
     ]
 }
 
@@ -247,7 +248,8 @@ proptest! {
             body.push_str(point);
             body.push('\n');
             if end || index + 1 == points.len() {
-                report.accepted += write(&mut split, body.as_bytes(), Precision::Nanosecond).accepted;
+                let part = write(&mut split, body.as_bytes(), Precision::Nanosecond);
+                report.accepted += part.accepted;
                 body.clear();
             }
         }

@@ -72,7 +72,8 @@ pub(crate) fn decode(body: &[u8], precision: Precision) -> (Vec<Row>, Vec<(u64, 
 
 /// Length of the line with the line feeds inside its strings; `None` when a string does not end.
 /// A quote counts only in a field's value, which is where there are more `=` than `,`.
-/// After `UNTERMINATED_MAX` strings without an end no string of the body may span lines: that bounds the search.
+/// After `UNTERMINATED_MAX` strings without an end no string of the body may span lines: that
+/// bounds the search.
 fn logical_line(rest: &[u8], multi_line: bool) -> Option<usize> {
     let (mut quoted, mut in_fields, mut equals, mut commas, mut at) = (false, false, 0, 0, 0);
     while at < rest.len() {
