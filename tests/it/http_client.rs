@@ -6,27 +6,27 @@ use std::time::Duration;
 
 /// What came back.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: String,
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
 }
 
 impl Answer {
     /// The value of a header, by its lower-case name.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }
 }
 
 /// One connection.
-pub(crate) struct Client {
+pub struct Client {
     stream: TcpStream,
     unread: Vec<u8>,
 }
 
 impl Client {
-    pub(crate) fn connect(address: SocketAddr) -> Self {
+    pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("the server listens");
         // Not a pause: a server that does not answer fails the test instead of hanging it.
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
@@ -34,33 +34,27 @@ impl Client {
         Self { stream, unread: Vec::new() }
     }
 
-    pub(crate) fn send(&mut self, bytes: &[u8]) {
+    pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the connection is open");
     }
 
     /// Sends a request with a `Content-Length` and reads the answer.
-    pub(crate) fn request(
-        &mut self,
-        method: &str,
-        target: &str,
-        headers: &str,
-        body: &[u8],
-    ) -> Answer {
+    pub fn request(&mut self, method: &str, target: &str, headers: &str, body: &[u8]) -> Answer {
         self.send(&head(method, target, headers, body.len()));
         self.send(body);
         if method == "HEAD" { self.answer_to_head() } else { self.answer() }
     }
 
-    pub(crate) fn get(&mut self, target: &str) -> Answer {
+    pub fn get(&mut self, target: &str) -> Answer {
         self.request("GET", target, "", b"")
     }
 
-    pub(crate) fn post(&mut self, target: &str, body: impl AsRef<[u8]>) -> Answer {
+    pub fn post(&mut self, target: &str, body: impl AsRef<[u8]>) -> Answer {
         self.request("POST", target, "", body.as_ref())
     }
 
     /// Reads one answer with its body.
-    pub(crate) fn answer(&mut self) -> Answer {
+    pub fn answer(&mut self) -> Answer {
         let mut answer = self.answer_to_head();
         let length = answer.header("content-length").map_or(0, |it| it.parse().expect("a number"));
         while self.unread.len() < length {
@@ -72,7 +66,7 @@ impl Client {
     }
 
     /// Reads one answer up to its blank line.
-    pub(crate) fn answer_to_head(&mut self) -> Answer {
+    pub fn answer_to_head(&mut self) -> Answer {
         let end = loop {
             if let Some(at) = self.unread.windows(4).position(|it| it == b"\r\n\r\n") {
                 break at + 4;
@@ -91,12 +85,12 @@ impl Client {
     }
 
     /// True when the server has closed the connection and nothing is unread.
-    pub(crate) fn is_closed(&mut self) -> bool {
+    pub fn is_closed(&mut self) -> bool {
         self.unread.is_empty() && self.read_more() == 0
     }
 
     /// Exactly `count` bytes, whatever they are.
-    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         while self.unread.len() < count {
             assert!(self.read_more() > 0, "the connection ended");
         }
@@ -117,7 +111,7 @@ impl Client {
 }
 
 /// A request's head; `headers` are whole lines.
-pub(crate) fn head(method: &str, target: &str, headers: &str, length: usize) -> Vec<u8> {
+pub fn head(method: &str, target: &str, headers: &str, length: usize) -> Vec<u8> {
     format!("{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n{headers}\r\n")
         .into_bytes()
 }

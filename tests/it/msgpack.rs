@@ -130,7 +130,7 @@ fn expected_rows(record: &OwnedValue) -> Vec<Row> {
         for at in 0..table.get_usize("rows").unwrap() {
             let mut row =
                 Row { measurement: table.get_str("measurement").unwrap().into(), ..Row::default() };
-            for (name, cells) in table.get_object("columns").unwrap().iter() {
+            for (name, cells) in table.get_object("columns").unwrap() {
                 match expected_value(cells.get_idx(at).unwrap()) {
                     Some(Value::Int(ms)) if name == "time" => {
                         row.time_ns = i128::from(ms) * 1_000_000;
@@ -192,9 +192,8 @@ fn agrees_with_naive(body: &[u8]) -> Result<(), TestCaseError> {
         .last()
         .is_some_and(|it| matches!(it.reason, Reason::MessagePack(ItemError::Malformed(_))));
     prop_assert_eq!(is_malformed, twin.is_malformed, "{}", shown());
-    for pair in decoded.report.rejections.windows(2) {
-        prop_assert!(pair[0].line < pair[1].line && pair[0].start <= pair[1].start);
-    }
+    let places = decoded.report.rejections.iter().map(|it| (it.line, it.start));
+    prop_assert!(places.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1));
     for rejection in &decoded.report.rejections {
         prop_assert!(rejection.start <= rejection.end && rejection.end <= body.len());
     }
@@ -234,7 +233,7 @@ proptest! {
                 break;
             }
             let at = random.below(body.len());
-            let any = random.next() as u8;
+            let any = random.byte();
             body[at] = random.of(&[0xc1, 0x91, 0xdf, 0xdb, any]);
         }
         if random.once_in(2) {
@@ -675,4 +674,82 @@ fn a_duplicate_column_refuses_its_rows() {
     let decoded = decode_tree(&columnar([("v", array([1, 2])), ("v", array([1, 2]))]));
     let reasons: Vec<_> = decoded.report.rejections.iter().map(|it| &it.reason).collect();
     assert_eq!(reasons, [&error, &error]);
+}
+
+// Bodies of real encoders, and those that the documentation draws.
+
+fn json_value(value: &OwnedValue) -> Value {
+    match value {
+        value if value.is_bool() => Value::Bool(value.as_bool().unwrap()),
+        value if value.is_str() => Value::Str(value.as_str().unwrap().to_owned()),
+        value => value.as_i64().map_or_else(|| Value::Float(value.as_f64().unwrap()), Value::Int),
+    }
+}
+
+fn json_row(row: &OwnedValue) -> Row {
+    let tags = row.get_object("tags").unwrap().iter();
+    let fields = row.get_object("fields").unwrap().iter();
+    Row {
+        measurement: row.get_str("measurement").unwrap().into(),
+        time_ns: row.get_i64("time_ns").unwrap().into(),
+        tags: tags.map(|(name, value)| (name.clone(), value.as_str().unwrap().into())).collect(),
+        fields: fields.map(|(name, value)| (name.clone(), json_value(value))).collect(),
+    }
+}
+
+#[test]
+fn bodies_of_real_encoders_give_their_rows() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/msgpack/clients");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|it| it == "msgpack") {
+            let mut json = std::fs::read(path.with_extension("json")).unwrap();
+            let json = simd_json::to_owned_value(&mut json).unwrap();
+            let expected: Vec<Row> = json.as_array().unwrap().iter().map(json_row).collect();
+            let decoded = decode(&std::fs::read(&path).unwrap());
+            assert_eq!(decoded.report.rejected, 0, "{:?}", decoded.reasons());
+            assert_eq!(by_measurement(decoded.rows), by_measurement(expected), "{path:?}");
+            count += 1;
+        }
+    }
+    assert_eq!(count, 9);
+}
+
+/// The bytes at the beginning of each indented line of a block.
+fn drawn_bodies(page: &str) -> Vec<Vec<u8>> {
+    let mut bodies = vec![Vec::new()];
+    for line in page.lines() {
+        if line.starts_with("    ") {
+            let bytes = line.split_whitespace().map_while(|word| {
+                (word.len() == 2).then(|| u8::from_str_radix(word, 16).ok()).flatten()
+            });
+            bodies.last_mut().unwrap().extend(bytes);
+        } else if !line.is_empty() && !bodies.last().unwrap().is_empty() {
+            bodies.push(Vec::new());
+        }
+    }
+    bodies.retain(|body| !body.is_empty());
+    bodies
+}
+
+#[test]
+fn the_bodies_drawn_in_the_documentation_decode() {
+    let bodies = drawn_bodies(include_str!("../../schemas/wire/msgpack.md"));
+    let usage = ("usage", Value::Float(0.5));
+    let tags = [("host", "web1"), ("region", "eu")];
+    let host = |host: &str| ("host", Value::Str(host.into()));
+    let expected = [
+        vec![row("cpu", T0, &tags, &[usage.clone(), ("n", Value::Int(3))])],
+        vec![row("cpu", T0, &[], &[("v", Value::Int(1))])],
+        vec![
+            row("cpu", T0, &[], &[host("a"), usage]),
+            row("cpu", T0 + 1_000_000, &[], &[host("b")]),
+        ],
+    ];
+    assert_eq!(bodies.len(), expected.len());
+    for (body, expected) in bodies.iter().zip(expected) {
+        let decoded = decode(body);
+        assert_eq!((decoded.rows, decoded.report.rejected), (expected, 0));
+    }
 }

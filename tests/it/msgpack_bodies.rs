@@ -1,5 +1,15 @@
 //! Bodies for the MessagePack tests: trees to bytes in any legal width, and random trees.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "random bytes may be cut to any width, and a wrong index fails the test"
+)]
+
 use rmpv::Value as Tree;
 
 /// A small generator of numbers, so that a body follows from one seed.
@@ -15,6 +25,10 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn byte(&mut self) -> u8 {
+        self.next() as u8
     }
 
     /// A number below `bound`.
@@ -165,7 +179,7 @@ const TAGS: &[&str] = &["host", "region", "a", "s", "host", "cpu", "", "time"];
 fn timestamp_ext(random: &mut Random) -> Tree {
     let data = match random.below(8) {
         0..3 => 1_700_000_000_u32.to_be_bytes().to_vec(),
-        3..6 => (random.next() % 1_000_000_000 << 34 | 1_700_000_000).to_be_bytes().to_vec(),
+        3..6 => ((random.next() % 1_000_000_000) << 34 | 0x6553_f100).to_be_bytes().to_vec(),
         6 => [&123_000_u32.to_be_bytes()[..], &(-1_i64).to_be_bytes()].concat(),
         _ => (0..random.below(14)).map(|_| random.next() as u8).collect(),
     };
@@ -344,9 +358,8 @@ fn columnar(random: &mut Random) -> Tree {
     }
     if !random.once_in(8) {
         let unit = random.of(&[1, 1_000, 1_000_000, 1_000_000_000]);
-        let times = (0..rows).map(|at| match is_clean {
-            true => ((1_700_000_000 + at as i64) * unit).into(),
-            false => time(random),
+        let times = (0..rows).map(|at| {
+            if is_clean { ((1_700_000_000 + i64::from(at)) * unit).into() } else { time(random) }
         });
         let times = Tree::Array(times.collect());
         columns.push(("time".into(), times));

@@ -1,5 +1,16 @@
 //! MessagePack to row structs: trees first, then rows, with a model of what columns take.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "slow and obvious: it is the tests that hold it to the decoder"
+)]
+
 use std::collections::{BTreeMap, HashMap};
 
 use peristyle::timestamp::Timestamp;
@@ -253,7 +264,7 @@ impl<'a> Draft<'a> {
 
     fn kind(&self, name: &str) -> Option<Kind> {
         let key = self.key(name);
-        self.kinds.get(&key).or(self.fixed.get(&key)).copied()
+        self.kinds.get(&key).or_else(|| self.fixed.get(&key)).copied()
     }
 
     fn tag(&mut self, name: &str, value: &Tree) -> Taken<()> {
@@ -403,16 +414,17 @@ impl Naive {
                 self.outcome.rejected += 1;
                 // Of the keys behind a bad batch none counts.
                 let behind = count - pairs.len() - 1;
-                return (0..behind).try_for_each(|_| tree(rest).and(tree(rest)).map(|_| ()));
+                return (0..behind)
+                    .try_for_each(|_| tree(rest).and_then(|_| tree(rest)).map(|_| ()));
             }
         }
         if !is_batch {
-            self.row_or_columns(pairs, levels);
+            self.row_or_columns(&pairs, levels);
         }
         Some(())
     }
 
-    fn row_or_columns(&mut self, pairs: Vec<(Tree, Tree)>, levels: usize) {
+    fn row_or_columns(&mut self, pairs: &[(Tree, Tree)], levels: usize) {
         let columns = pairs.iter().find(|(key, _)| bytes(key) == Some(b"columns"));
         let rows = match columns {
             Some((_, Tree::Map(columns))) => {
@@ -422,9 +434,9 @@ impl Naive {
             _ => 1,
         };
         let is_columnar = columns.is_some();
-        let parts = parts(&pairs);
+        let parts = parts(pairs);
         let taken = parts.and_then(|parts| {
-            if depth(&Tree::Map(pairs.clone())) > levels {
+            if depth(&Tree::Map(pairs.to_vec())) > levels {
                 Err(())
             } else if is_columnar {
                 self.columns(&parts)

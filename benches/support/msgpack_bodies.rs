@@ -1,0 +1,113 @@
+//! Seeded MessagePack bodies: the same bytes in every run.
+
+/// First time, in milliseconds.
+const START_MS: u64 = 1_700_000_000_000;
+
+/// A small generator of numbers; splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut value = self.0;
+        value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ value >> 31
+    }
+
+    /// A percentage with two decimals.
+    fn percentage(&mut self) -> f64 {
+        (self.next() % 10_000) as f64 / 100.0
+    }
+}
+
+fn string(body: &mut Vec<u8>, text: &str) {
+    assert!(text.len() < 32);
+    body.push(0xa0 | text.len() as u8);
+    body.extend_from_slice(text.as_bytes());
+}
+
+fn float(body: &mut Vec<u8>, value: f64) {
+    body.push(0xcb);
+    body.extend_from_slice(&value.to_be_bytes());
+}
+
+fn integer(body: &mut Vec<u8>, value: u64) {
+    body.push(0xd3);
+    body.extend_from_slice(&value.to_be_bytes());
+}
+
+fn tags(body: &mut Vec<u8>, host: u64) {
+    string(body, "tags");
+    body.push(0x82);
+    string(body, "host");
+    string(body, &format!("server{host:03}"));
+    string(body, "region");
+    string(body, ["eu-west-1", "us-east-2"][host as usize % 2]);
+}
+
+fn fields(body: &mut Vec<u8>, random: &mut Random) {
+    string(body, "fields");
+    body.push(0x83);
+    for name in ["value", "cpu_idle", "cpu_user"] {
+        string(body, name);
+        float(body, random.percentage());
+    }
+}
+
+/// `rows` rows of `{m, t, tags: {2}, fields: {3}}`, one behind the other, of 100 hosts.
+pub fn row_arc(rows: usize) -> Vec<u8> {
+    let (mut body, mut random) = (Vec::new(), Random(1));
+    for row in 0..rows as u64 {
+        body.push(0x84);
+        string(&mut body, "m");
+        string(&mut body, "cpu");
+        string(&mut body, "t");
+        integer(&mut body, START_MS + row);
+        tags(&mut body, random.next() % 100);
+        fields(&mut body, &mut random);
+    }
+    body
+}
+
+/// `rows` rows as Telegraf's serializer writes them: `{name, time, tags, fields}`.
+pub fn row_telegraf(rows: usize) -> Vec<u8> {
+    let (mut body, mut random) = (Vec::new(), Random(2));
+    for row in 0..rows as u64 {
+        body.push(0x84);
+        string(&mut body, "name");
+        string(&mut body, "cpu");
+        string(&mut body, "time");
+        body.extend_from_slice(&[0xd7, 0xff]);
+        let seconds = (START_MS + row) / 1_000;
+        let ns = (START_MS + row) % 1_000 * 1_000_000;
+        body.extend_from_slice(&(ns << 34 | seconds).to_be_bytes());
+        tags(&mut body, random.next() % 100);
+        fields(&mut body, &mut random);
+    }
+    body
+}
+
+/// One columnar item of five columns: Arc's published load, `rows` rows of 1000 hosts.
+pub fn columnar_iot(rows: usize) -> Vec<u8> {
+    let (mut body, mut random) = (Vec::new(), Random(3));
+    let length = u16::try_from(rows).expect("a short item").to_be_bytes();
+    body.push(0x82);
+    string(&mut body, "m");
+    string(&mut body, "cpu");
+    string(&mut body, "columns");
+    body.push(0x85);
+    for name in ["time", "host", "value", "cpu_idle", "cpu_user"] {
+        string(&mut body, name);
+        body.push(0xdc);
+        body.extend_from_slice(&length);
+        for row in 0..rows as u64 {
+            match name {
+                "time" => integer(&mut body, START_MS * 1_000 + row),
+                "host" => string(&mut body, &format!("server{:03}", random.next() % 1_000)),
+                _ => float(&mut body, random.percentage()),
+            }
+        }
+    }
+    body
+}
