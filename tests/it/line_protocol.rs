@@ -1,5 +1,7 @@
 //! The line-protocol decoder beside its naive twin, and what a body's lines may not do to others.
 
+#![expect(clippy::indexing_slicing, reason = "positions are taken modulo the length")]
+
 use std::collections::HashMap;
 
 use peristyle::decode::Precision;
@@ -177,7 +179,9 @@ fn point() -> impl Strategy<Value = String> {
         select(vec![" ", "  "]),
     )
         .prop_map(|(measurement, tags, fields, time, end, gap)| {
-            let tags: String = tags.iter().map(|(key, value)| format!(",{key}={value}")).collect();
+            let tags: Vec<String> =
+                tags.iter().map(|(key, value)| format!(",{key}={value}")).collect();
+            let tags = tags.concat();
             let fields: Vec<String> = fields.iter().map(|(k, v)| format!("{k}={v}")).collect();
             let time = time.map(|it| format!("{gap}{it}")).unwrap_or_default();
             format!("{measurement}{tags}{gap}{}{time}{end}", fields.join(","))
@@ -320,7 +324,8 @@ fn reasons_within_small_limits(line: &str) -> Vec<String> {
 
 #[test]
 fn limits_of_a_line_are_exact() {
-    let cases: [(fn(usize) -> String, usize, &str); 5] = [
+    type Make = fn(usize) -> String;
+    let cases: [(Make, usize, &str); 5] = [
         (|n| format!("{} f=1", "m".repeat(n)), 8, "name or tag value too long: 9 bytes"),
         (|n| format!("m,{}=b f=1", "a".repeat(n)), 8, "name or tag value too long: 9 bytes"),
         (|n| format!("m,a={} f=1", "b".repeat(n)), 8, "name or tag value too long: 9 bytes"),

@@ -153,6 +153,16 @@ fn every_vector_gives_its_rows_and_rejections() {
 }
 
 #[test]
+fn the_grammar_names_every_departure() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/wire/line_protocol.ebnf");
+    let grammar = std::fs::read_to_string(path).unwrap();
+    for (file, line, reason) in DEPARTURES {
+        let number = reason.split(':').next().unwrap();
+        assert!(grammar.contains(&format!("{number}:")), "{file}:{line}: {number}");
+    }
+}
+
+#[test]
 fn departures_stay_few() {
     assert!(DEPARTURES.len() + COLUMN_CONFLICTS.len() < 20);
 }

@@ -1,5 +1,8 @@
 //! Line protocol to row structs, one body at a time: no speed, no state between lines.
 
+#![expect(clippy::indexing_slicing, reason = "the obvious way, with positions just found")]
+#![expect(clippy::naive_bytecount, reason = "naive")]
+
 use peristyle::decode::Precision;
 
 const UNTERMINATED_MAX: usize = 16;

@@ -1,7 +1,7 @@
 //! Line protocol: one point a line, straight into columns.
 //!
 //! ```text
-//! body   = [BOM] { line LF }            ; CR before LF or end is dropped; LF inside "..." is data
+//! body   = [BOM] { line LF }   ; CR before LF or end is dropped; LF inside "..." is data
 //! line   = ws* ( "" | "#" any* | point )  ; ws = SP / TAB / CR
 //! point  = head 1*SP field *( "," field ) [ 1*SP ["-"] 1*DIGIT ] *SP
 //! head   = name *( "," key "=" [ tagval ] )      ; an empty tag value: the tag is absent
