@@ -1,8 +1,8 @@
-//! Peristyle.
+#![doc = include_str!("../ARCHITECTURE.md")]
+
+// The data path, in its order.
 
 pub mod accept;
-
-pub mod engine;
 
 pub mod decode;
 
@@ -10,7 +10,13 @@ pub mod gather;
 
 pub mod persist;
 
+// What ties it together.
+
+pub mod engine;
+
 pub mod config;
+
+// The vocabulary.
 
 pub mod error;
 

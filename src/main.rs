@@ -16,8 +16,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How long the last flush may take before the process gives up and says so.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Exit status when a second signal did not want to wait.
-const INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
     let Command::Serve(config) = Cli::parse().into_command();
@@ -57,10 +55,8 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         pins,
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut terminate, mut interrupt) = {
-        let _context = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
-    };
+    let mut terminate = runtime.block_on(async { signal(SignalKind::terminate()) })?;
+    let mut interrupt = runtime.block_on(async { signal(SignalKind::interrupt()) })?;
     let server = server.run(&engine)?;
     let address = server.local_addr();
     tracing::info!(data_dir = %config.data_dir.display(), "listening on http://{address}");
@@ -73,7 +69,7 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         });
         tracing::warn!("stopped by a second signal: what was not written is lost");
-        std::process::exit(INTERRUPTED);
+        std::process::exit(130); // as shells report an interrupt
     });
     server.shutdown();
     let joined = server.join();

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use tokio::time::timeout;
 
 use super::Timeouts;
@@ -90,7 +90,7 @@ impl<'a> Account<'a> {
     }
 }
 
-/// Appends the whole body to `received`.
+/// Appends the whole body, of at most `max` bytes, to `received`.
 ///
 /// # Errors
 /// [`ClientError::BodyTooLarge`] before anything is read when the request says so itself,
@@ -99,10 +99,10 @@ impl<'a> Account<'a> {
 pub(super) async fn gather(
     incoming: &mut Incoming,
     received: &mut Vec<u8>,
+    max: usize,
     account: &mut Account<'_>,
     timeouts: &Timeouts,
 ) -> Result<(), WriteError> {
-    let max = account.engine.limits().body_bytes_max;
     let declared = incoming.size_hint().lower();
     let declared = usize::try_from(declared).unwrap_or(usize::MAX);
     if declared > max {
@@ -110,17 +110,17 @@ pub(super) async fn gather(
     }
     account.hold(declared.max(1))?;
     received.reserve(declared.min(DECLARED_BYTES_MAX) + SLACK);
-    let frames = gather_frames(incoming, received, account, timeouts.body_idle);
+    let frames = gather_frames(incoming, received, max, account, timeouts.body_idle);
     timeout(timeouts.body, frames).await.map_err(|_| BusyReason::BodyTimeout)?
 }
 
 async fn gather_frames(
     incoming: &mut Incoming,
     received: &mut Vec<u8>,
+    max: usize,
     account: &mut Account<'_>,
     idle: Duration,
 ) -> Result<(), WriteError> {
-    let max = account.engine.limits().body_bytes_max;
     loop {
         let frame = timeout(idle, incoming.frame()).await.map_err(|_| BusyReason::BodyTimeout)?;
         let Some(frame) = frame else { return Ok(()) };
@@ -138,13 +138,13 @@ async fn gather_frames(
 /// Reads and drops what is left of a refused body, beside the answer.
 ///
 /// A socket closed with unread bytes is reset, and the reset can overtake the answer: the client
-/// would see a broken connection instead of the reason. Bounded by `bytes_max` and time, after which
-/// the connection is closed all the same.
+/// would see a broken connection instead of the reason. Bounded by `bytes_max` and time, after
+/// which the connection is closed all the same.
 pub(super) fn discard(mut incoming: Incoming, bytes_max: usize) {
     let discarding = async move {
         let mut left = bytes_max;
         while let Some(Ok(frame)) = incoming.frame().await {
-            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, |data| data.len())) else {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else {
                 return;
             };
             left = rest;

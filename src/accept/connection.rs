@@ -72,7 +72,7 @@ pub(super) async fn serve(
     response::count(context.engine.stats(), &answer);
     // A client that waits for `100 Continue` sends nothing after another answer.
     if !incoming.is_end_stream() && !head.headers.contains_key(header::EXPECT) {
-        body::discard(incoming, context.engine.limits().body_bytes_max);
+        body::discard(incoming, context.engine.limits().body_bytes_max.saturating_mul(4));
     }
     Ok(answer)
 }
@@ -118,7 +118,8 @@ async fn run_query(
     let engine = &*context.engine;
     let mut account = Account::new(engine);
     let mut form = context.pool.take();
-    body::gather(incoming, &mut form.bytes, &mut account, &context.timeouts).await?;
+    let max = query::QUERY_BYTES_MAX;
+    body::gather(incoming, &mut form.bytes, max, &mut account, &context.timeouts).await?;
     let mut parameters = Parameters::from_query(head.uri.query());
     parameters.read(&form.bytes);
     let database = parameters.database(&head.headers)?;
@@ -143,24 +144,25 @@ async fn write(
     };
     let mut account = Account::new(&context.engine);
     let mut received = context.pool.take();
-    body::gather(incoming, &mut received.bytes, &mut account, &context.timeouts).await?;
+    let max = context.engine.limits().body_bytes_max;
+    body::gather(incoming, &mut received.bytes, max, &mut account, &context.timeouts).await?;
     stats.received_bytes.add(received.bytes.len() as u64);
 
     let encoding = encoding.unwrap_or_else(|| Encoding::sniff(&received.bytes));
-    let mut inflated = None;
+    let mut larger = None;
     let body = if encoding == Encoding::Identity || received.bytes.is_empty() {
         &mut received.bytes
     } else {
-        let inflated = inflated.insert(context.pool.take());
+        let larger = larger.insert(context.pool.take());
         let held = received.bytes.len();
         context.inflater.borrow_mut().inflate(
             encoding,
             &received.bytes,
-            &mut inflated.bytes,
+            &mut larger.bytes,
             context.engine.limits(),
             &mut |bytes| account.hold(held + bytes),
         )?;
-        &mut inflated.bytes
+        &mut larger.bytes
     };
     stats.body_bytes.add(body.len() as u64);
     append(context, dialect, &target, body)

@@ -12,7 +12,7 @@
 //! than a gzip decoder (`perf/LOG.md`), and the error can say which byte broke.
 //!
 //! The output grows by doubling and never beyond the cap plus one byte, whatever sizes the body
-//! declares. Past 4 MiB a body may not be more than a thousand times larger than what was received.
+//! declares. Past 4 MiB it may not be more than a thousand times larger than what was read for it.
 //!
 //! Cost: one copy of the body, the inflation itself.
 
@@ -122,12 +122,12 @@ impl Inflater {
         reserve: &mut Reserve<'_>,
     ) -> Result<(), WriteError> {
         let max = limits.inflated_bytes_max;
-        let mut target = Target { output, max, received: input.len(), reserve };
+        let mut target = Target { output, max, reserve };
         match encoding {
             Encoding::Identity => {
                 target.reserve_for(input.len())?;
                 target.output.extend_from_slice(input);
-                target.check()
+                target.check(input.len())
             }
             Encoding::Gzip => gzip(&mut self.raw, input, &mut target),
             Encoding::Deflate => self.deflate(input, &mut target),
@@ -154,7 +154,6 @@ impl Inflater {
 struct Target<'a, 'r> {
     output: &'a mut Vec<u8>,
     max: usize,
-    received: usize,
     reserve: &'a mut Reserve<'r>,
 }
 
@@ -176,13 +175,13 @@ impl Target<'_, '_> {
         Ok(())
     }
 
-    /// Looks at what the output holds after a step.
-    fn check(&mut self) -> Result<(), WriteError> {
+    /// Looks at what the output holds after a step that ended at byte `consumed` of the body.
+    fn check(&mut self, consumed: usize) -> Result<(), WriteError> {
         let len = self.output.len();
         if len > self.max {
             return Err(ClientError::InflatedTooLarge { max: self.max }.into());
         }
-        if len > RATIO_FROM_BYTES && len / RATIO_MAX > self.received {
+        if len > RATIO_FROM_BYTES && len / RATIO_MAX > consumed {
             return Err(ClientError::RatioTooLarge.into());
         }
         (self.reserve)(len)
@@ -220,10 +219,10 @@ fn inflate_stream(
         match status {
             Err(_) => return Err(broken(encoding, Broken::Data, at)),
             Ok(Status::StreamEnd) => {
-                target.check()?;
+                target.check(at)?;
                 return Ok(at);
             }
-            Ok(Status::Ok | Status::BufError) => target.check()?,
+            Ok(Status::Ok | Status::BufError) => target.check(at)?,
         }
         if consumed == 0 && target.output.len() == len_before {
             let what = if at == input.len() { Broken::Truncated } else { Broken::Data };
@@ -328,7 +327,7 @@ fn zstd(
         let produced = sink.pos() - len_before;
         let remaining =
             remaining.map_err(|error| broken("zstd", zstd_cause(&error), source.pos()))?;
-        target.check()?;
+        target.check(source.pos())?;
         is_between_frames = remaining == 0;
         if source.pos() == at && produced == 0 && !is_between_frames {
             return Err(broken("zstd", Broken::Truncated, at));

@@ -265,7 +265,7 @@ async fn accept_all(
     connections: &GracefulShutdown,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let server = Rc::new(http_server(&context.timeouts));
+    let server = http_server(&context.timeouts);
     let mut pause = ACCEPT_PAUSE_MIN;
     let mut left_after_stop = BACKLOG;
     while left_after_stop > 0 {
@@ -284,8 +284,7 @@ async fn accept_all(
             Some(Ok((stream, _))) => {
                 pause = ACCEPT_PAUSE_MIN;
                 context.engine.stats().connections.add(1);
-                let connection =
-                    serve_connection(stream, Rc::clone(&server), Rc::clone(context), connections);
+                let connection = serve_connection(stream, &server, Rc::clone(context), connections);
                 tokio::task::spawn_local(connection);
             }
             Some(Err(error)) => {
@@ -332,7 +331,7 @@ fn http_server(timeouts: &Timeouts) -> HttpServer {
 /// the bytes from which it tells HTTP/1 and HTTP/2 apart.
 fn serve_connection(
     stream: TcpStream,
-    server: Rc<HttpServer>,
+    server: &HttpServer,
     context: Rc<Context>,
     connections: &GracefulShutdown,
 ) -> impl Future<Output = ()> + use<> {

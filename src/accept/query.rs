@@ -9,8 +9,8 @@
 //! name      = word | '"' { any | '\"' | '\\' | '\n' } '"'
 //! ```
 //!
-//! Keywords are read in any case. The answer is always 200 with one result for each statement, which
-//! holds an `error` when the statement failed or is not one of these; that is what Telegraf,
+//! Keywords are read in any case. The answer is always 200 with one result for each statement,
+//! which holds an `error` when the statement failed or is not one of these; that is what Telegraf,
 //! TSBS and the client libraries look for. No query of rows: readers are other processes.
 
 use std::fmt::Write;
@@ -18,6 +18,11 @@ use std::fmt::Write;
 use super::response::quote;
 use super::route::check_database;
 use crate::engine::Engine;
+
+/// Longest form or text of statements, in bytes. A client that starts sends a few hundred.
+pub(super) const QUERY_BYTES_MAX: usize = 64 << 10;
+/// Statements of one request: each may be answered with all names there are.
+const STATEMENTS_MAX: usize = 64;
 
 /// A statement of the subset.
 #[derive(Debug, Eq, PartialEq)]
@@ -32,13 +37,15 @@ enum Statement {
 /// Runs every statement of `text`; returns the JSON of the answer. `database` is the request's.
 pub(super) async fn run(engine: &Engine, text: &str, database: Option<&str>) -> String {
     let mut answer = String::from("{\"results\":[");
-    for (id, tokens) in statements(text).into_iter().enumerate() {
+    let statements = statements(text);
+    for (id, tokens) in statements.iter().take(STATEMENTS_MAX).enumerate() {
         if id > 0 {
             answer.push(',');
         }
         // Writing to a string cannot fail.
         let _ = write!(answer, "{{\"statement_id\":{id}");
-        let outcome = match parse(&tokens) {
+        let outcome = match parse(tokens) {
+            _ if statements.len() > STATEMENTS_MAX => Err(too_many(statements.len())),
             Ok(statement) => execute(engine, &statement, database).await,
             Err(error) => Err(error),
         };
@@ -217,6 +224,10 @@ fn parse(tokens: &[Token]) -> Result<Statement, String> {
     } else {
         Err(unsupported())
     }
+}
+
+fn too_many(found: usize) -> String {
+    format!("error parsing query: expected at most {STATEMENTS_MAX} statements, found {found}")
 }
 
 fn expected(what: &str, found: &[Token]) -> String {

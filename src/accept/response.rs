@@ -41,7 +41,7 @@ const ERROR_HEADER_CHARS_MAX: usize = 1024;
 /// Characters of a reason in `X-Peristyle-Reject-Reason`.
 const REASON_HEADER_CHARS_MAX: usize = 200;
 
-const ERROR: HeaderName = HeaderName::from_static("x-influxdb-error");
+const ERROR_TEXT: HeaderName = HeaderName::from_static("x-influxdb-error");
 const BUILD: HeaderName = HeaderName::from_static("x-influxdb-build");
 const VERSION: HeaderName = HeaderName::from_static("x-influxdb-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -70,7 +70,7 @@ pub(super) fn not_ready(text: String) -> Answer {
 
 /// 200 with text in Prometheus' format.
 pub(super) fn prometheus(text: String) -> Answer {
-    with_body(StatusCode::OK, "text/plain; version=0.0.4", text)
+    with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 
 /// 204 with what a browser wants to know before it sends a request to another origin.
@@ -320,8 +320,9 @@ fn influx_3_message(reason: &Reason) -> String {
     match reason {
         Reason::Append(AppendError::KindConflict { measurement, column, expected, found }) => {
             format!(
-                "invalid column type for column '{}', expected iox::column_type::field::{expected}, \
-                 got iox::column_type::field::{found} (measurement '{}')",
+                "invalid column type for column '{}', expected \
+                 iox::column_type::field::{expected}, got iox::column_type::field::{found} \
+                 (measurement '{}')",
                 column.escape_debug(),
                 measurement.escape_debug()
             )
@@ -348,7 +349,7 @@ fn error(
     }
     body.push('}');
     let mut answer = with_body(status, "application/json", body);
-    answer.headers_mut().insert(ERROR, ascii(text, ERROR_HEADER_CHARS_MAX));
+    answer.headers_mut().insert(ERROR_TEXT, ascii(text, ERROR_HEADER_CHARS_MAX));
     answer
 }
 
@@ -388,8 +389,8 @@ pub(super) fn finish(answer: &mut Answer, request: &HeaderMap, new_id: impl FnOn
 pub(super) fn count(stats: &Stats, answer: &Answer) {
     let counter = match answer.status() {
         StatusCode::SERVICE_UNAVAILABLE => &stats.answers_busy,
-        status if status.is_server_error() => &stats.answers_server_error,
-        status if status.is_client_error() => &stats.answers_client_error,
+        other if other.is_server_error() => &stats.answers_server_error,
+        other if other.is_client_error() => &stats.answers_client_error,
         _ => &stats.answers_success,
     };
     counter.add(1);

@@ -29,7 +29,7 @@ pub enum Endpoint {
     Metrics,
     /// Alive, as InfluxDB 1 answers it.
     Ping,
-    /// The statements of InfluxQL that clients need to start.
+    /// The statements of `InfluxQL` that clients need to start.
     Query,
     /// Ready to take writes.
     Ready,

@@ -166,7 +166,8 @@ impl Writer {
                 Err(error) => error,
             };
             let measurement = &job.request.measurement;
-            tracing::warn!(measurement, rows = rows(&job), %error, "a flush failed; its rows are kept");
+            let rows = rows(&job);
+            tracing::warn!(measurement, rows, %error, "a flush failed; its rows are kept");
             let failed = Event::Tried { number: job.number, outcome: Outcome::Failed(error) };
             if self.events.send(failed).is_err() || self.wait(retry_after) {
                 return self.tell(job, Outcome::Abandoned);

@@ -154,13 +154,17 @@ impl Database {
     /// # Errors
     /// `EmptyName`, `NameTooLong`, `TooManyTables`.
     pub fn table(&mut self, measurement: &str) -> Result<TableIndex, AppendError> {
-        let hash = self.hasher.hash_one(measurement);
-        let Self { tables, names, .. } = self;
-        let name_of = |at: usize| tables.get(at).map_or("", |table| &table.measurement().name);
-        if let Some(found) = names.find(hash, |at| name_of(*at) == measurement) {
-            return Ok(TableIndex(*found));
+        match self.known_table(measurement) {
+            Some(table) => Ok(table),
+            None => self.add(self.hasher.hash_one(measurement), measurement),
         }
-        self.add(hash, measurement)
+    }
+
+    /// The table of a measurement that this shard has met.
+    pub fn known_table(&self, measurement: &str) -> Option<TableIndex> {
+        let hash = self.hasher.hash_one(measurement);
+        let name_of = |at: usize| self.tables.get(at).map_or("", |it| &it.measurement().name);
+        self.names.find(hash, |at| name_of(*at) == measurement).copied().map(TableIndex)
     }
 
     #[cold]

@@ -10,7 +10,8 @@
 use super::table_builder::ColumnIndex;
 use crate::schema::ColumnKind;
 
-/// Bytes that a predicted key may have, and that a decoder shows to [`super::TableBuilder::predict`].
+/// Bytes that a predicted key may have, and that a decoder shows to
+/// [`super::TableBuilder::predict`].
 pub const KEY_WINDOW: usize = 32;
 
 /// Shapes kept for each table.

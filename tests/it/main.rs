@@ -2,19 +2,41 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "../naive/mod.rs"]
+mod naive;
+
+mod binary;
+
 mod config;
 
 mod gather;
+
+mod http;
+
+mod http_client;
+
+mod inflate;
+
+mod layout;
+
+mod line_protocol;
+
+mod lines;
+
+mod live;
 
 mod msgpack;
 
 mod msgpack_bodies;
 
-#[path = "../naive/mod.rs"]
-mod naive;
+mod number;
+
+mod persist;
 
 mod schemas;
 
 mod support;
 
 mod tidy;
+
+mod vectors;

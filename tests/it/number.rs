@@ -126,7 +126,9 @@ proptest! {
     }
 
     #[test]
-    fn any_decimal_is_rounded_as_std_rounds_it(text in "-?[0-9]{0,25}\\.?[0-9]{0,25}(e[-+]?[0-9]{1,3})?") {
+    fn any_decimal_is_rounded_as_std_rounds_it(
+        text in "-?[0-9]{0,25}\\.?[0-9]{0,25}(e[-+]?[0-9]{1,3})?",
+    ) {
         let expected = std_float(&text);
         prop_assume!(expected != Err(NumberError::Invalid));
         prop_assert_eq!(parse(&text, float_bits), expected);

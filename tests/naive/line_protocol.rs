@@ -6,7 +6,7 @@ const UNTERMINATED_MAX: usize = 16;
 
 /// A field's value; floats are equal when their bits are, `Dropped` is `NaN` or an infinity.
 #[derive(Clone, Debug)]
-pub enum Value {
+pub(crate) enum Value {
     Bool(bool),
     I64(i64),
     U64(u64),
@@ -23,17 +23,17 @@ impl PartialEq for Value {
 
 /// A row, or why there is none, of the line that begins on physical line `line`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    pub line: u64,
-    pub measurement: String,
-    pub tags: Vec<(String, String)>,
-    pub fields: Vec<(String, Value)>,
+pub(crate) struct Row {
+    pub(crate) line: u64,
+    pub(crate) measurement: String,
+    pub(crate) tags: Vec<(String, String)>,
+    pub(crate) fields: Vec<(String, Value)>,
     /// Nanoseconds; absent when the line carries no time.
-    pub time: Option<i64>,
+    pub(crate) time: Option<i64>,
 }
 
 /// The lines of `body` that are points, and the others with their reasons.
-pub fn decode(body: &[u8], precision: Precision) -> (Vec<Row>, Vec<(u64, &'static str)>) {
+pub(crate) fn decode(body: &[u8], precision: Precision) -> (Vec<Row>, Vec<(u64, &'static str)>) {
     let (mut rows, mut rejections) = (Vec::new(), Vec::new());
     let mut rest = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let (mut line, mut unterminated) = (1, 0);
@@ -69,7 +69,8 @@ pub fn decode(body: &[u8], precision: Precision) -> (Vec<Row>, Vec<(u64, &'stati
 
 /// Length of the line with the line feeds inside its strings; `None` when a string does not end.
 /// A quote counts only in a field's value, which is where there are more `=` than `,`.
-/// After `UNTERMINATED_MAX` strings without an end no string of the body may span lines: that bounds the search.
+/// After `UNTERMINATED_MAX` strings without an end no string of the body may span lines: that
+/// bounds the search.
 fn logical_line(rest: &[u8], multi_line: bool) -> Option<usize> {
     let (mut quoted, mut in_fields, mut equals, mut commas, mut at) = (false, false, 0, 0, 0);
     while at < rest.len() {
@@ -147,7 +148,13 @@ fn point(text: &str, precision: Precision, v1: bool) -> Result<Row, &'static str
         return Err("no usable field left");
     }
     tags.retain(|(_, value)| !value.is_empty());
-    Ok(Row { line: 0, measurement: unescape(measurement, if v1 { ", " } else { ", \\" }), tags, fields, time })
+    Ok(Row {
+        line: 0,
+        measurement: unescape(measurement, if v1 { ", " } else { ", \\" }),
+        tags,
+        fields,
+        time,
+    })
 }
 
 /// Everything before the first unescaped byte of `stops`, and the rest.

@@ -1,5 +1,5 @@
 //! The slow, obvious decoders: the oracle of the property tests.
 
-pub mod line_protocol;
+pub(crate) mod line_protocol;
 
-pub mod msgpack;
+pub(crate) mod msgpack;

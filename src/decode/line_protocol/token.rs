@@ -1,0 +1,279 @@
+//! One line cut into spans by the whole grammar; nothing is copied, nothing is stored.
+
+use super::LineError;
+use super::escape::Dialect;
+use crate::decode::Precision;
+use crate::decode::number::{self, NumberError};
+use crate::timestamp::Timestamp;
+
+/// The bytes `start..end` of the body, escapes included.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+impl Span {
+    pub(super) fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// A field's value.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FieldValue {
+    Bool(bool),
+    I64(i64),
+    U64(u64),
+    F64(f64),
+    /// What stands between the quotes.
+    String(Span),
+    /// `NaN` or an infinity: the field is left out.
+    Dropped,
+}
+
+/// The parts of one line. Reused from line to line.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    pub(super) measurement: Span,
+    /// Name and value; the value may be empty.
+    pub(super) tags: Vec<(Span, Span)>,
+    pub(super) fields: Vec<(Span, FieldValue)>,
+    /// End of measurement and tags.
+    pub(super) head_end: usize,
+    pub(super) time: Option<Timestamp>,
+    /// Whether a tag has no value: the columns do not see its name.
+    pub(super) has_empty_tag: bool,
+    /// Whether a field is left out: the columns do not see its name.
+    pub(super) has_left_out_field: bool,
+}
+
+/// A line to cut: `start..end` without its line end, and how to read it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line<'a> {
+    pub(super) padded: &'a [u8],
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) dialect: Dialect,
+    pub(super) precision: Precision,
+}
+
+impl Line<'_> {
+    fn byte(&self, at: usize) -> Option<u8> {
+        self.padded.get(at).copied().filter(|_| at < self.end)
+    }
+
+    fn bytes(&self, span: Span) -> &[u8] {
+        self.padded.get(span.start..span.end).unwrap_or_default()
+    }
+
+    /// From `start` to the first byte that ends a name.
+    fn name(&self, start: usize, ends: impl Fn(u8) -> bool) -> Span {
+        let bytes = self.padded.get(..self.end).unwrap_or_default();
+        Span { start, end: name_end(bytes, start, self.dialect, ends) }
+    }
+
+    fn skip_spaces(&self, mut at: usize) -> usize {
+        while self.byte(at) == Some(b' ') {
+            at += 1;
+        }
+        at
+    }
+}
+
+/// The bytes that end a measurement or a tag value.
+#[inline]
+pub(super) fn ends_value(byte: u8) -> bool {
+    matches!(byte, b',' | b' ' | b'\n')
+}
+
+/// The bytes that end the key of a tag or a field.
+#[inline]
+pub(super) fn ends_key(byte: u8) -> bool {
+    matches!(byte, b',' | b'=' | b' ' | b'\n')
+}
+
+/// Position of the first unprotected byte from `at` on that `ends` a name, or the end of `bytes`.
+#[inline]
+pub(super) fn name_end(
+    bytes: &[u8],
+    mut at: usize,
+    dialect: Dialect,
+    ends: impl Fn(u8) -> bool,
+) -> usize {
+    while let Some(byte) = bytes.get(at) {
+        if *byte == b'\\' {
+            let is_protected = match (dialect, bytes.get(at + 1)) {
+                (_, None) => false,
+                (Dialect::V3, Some(_)) => true,
+                (Dialect::V1, Some(byte)) => ends_key(*byte),
+            };
+            at += 1 + usize::from(is_protected);
+        } else if ends(*byte) {
+            break;
+        } else {
+            at += 1;
+        }
+    }
+    at.min(bytes.len())
+}
+
+impl Tokens {
+    /// Cuts `line`. After an error the tokens before it are there, and the name at which a field's
+    /// value is wrong.
+    pub(super) fn read(&mut self, line: &Line<'_>) -> Result<(), LineError> {
+        self.tags.clear();
+        self.fields.clear();
+        self.has_empty_tag = false;
+        self.has_left_out_field = false;
+        self.time = None;
+        self.measurement = line.name(line.start, ends_value);
+        if self.measurement.is_empty() {
+            return Err(LineError::MissingMeasurement);
+        }
+        if line.bytes(self.measurement).contains(&0) {
+            return Err(LineError::NulInMeasurement);
+        }
+        self.head_end = self.read_tags(line)?;
+        let at = line.skip_spaces(self.head_end);
+        if at == line.end {
+            return Err(LineError::MissingFields);
+        }
+        let at = self.read_fields(line, at)?;
+        self.time = read_time(line, at)?;
+        Ok(())
+    }
+
+    /// Reads all tags and returns the position behind them.
+    fn read_tags(&mut self, line: &Line<'_>) -> Result<usize, LineError> {
+        let mut at = self.measurement.end;
+        while line.byte(at) == Some(b',') {
+            let key = line.name(at + 1, ends_key);
+            if key.is_empty() {
+                return Err(LineError::MissingTagKey);
+            }
+            if line.byte(key.end) != Some(b'=') {
+                return Err(LineError::MissingTagValue);
+            }
+            let value = line.name(key.end + 1, ends_value);
+            self.has_empty_tag |= value.is_empty();
+            self.tags.push((key, value));
+            at = value.end;
+        }
+        Ok(at)
+    }
+
+    /// Reads all fields from `at` on and returns the position behind them.
+    fn read_fields(&mut self, line: &Line<'_>, mut at: usize) -> Result<usize, LineError> {
+        loop {
+            let key = line.name(at, ends_key);
+            if key.is_empty() {
+                return Err(LineError::MissingFieldKey);
+            }
+            if line.byte(key.end) != Some(b'=') || key.end + 1 == line.end {
+                return Err(LineError::MissingFieldValue);
+            }
+            self.fields.push((key, FieldValue::Dropped));
+            let (value, next) = read_value(line, key.end + 1)?;
+            let is_left_out = matches!(value, FieldValue::Dropped) || line.bytes(key) == b"time";
+            self.has_left_out_field |= is_left_out;
+            if let Some(field) = self.fields.last_mut() {
+                field.1 = value;
+            }
+            match line.byte(next) {
+                Some(b',') => at = next + 1,
+                _ => return Ok(next),
+            }
+        }
+    }
+}
+
+/// Reads the value at `at` and returns the position behind it: a comma, a space, or the end.
+fn read_value(line: &Line<'_>, at: usize) -> Result<(FieldValue, usize), LineError> {
+    if line.byte(at) == Some(b'"') {
+        let bytes = line.padded.get(..line.end).unwrap_or_default();
+        let quote = super::line_end::string_end(bytes, at + 1, true);
+        let quote = quote.ok_or(LineError::UnbalancedQuotes)?;
+        return match line.byte(quote + 1) {
+            None | Some(b',' | b' ') => {
+                Ok((FieldValue::String(Span { start: at + 1, end: quote }), quote + 1))
+            }
+            Some(_) => Err(LineError::UnexpectedCharacter),
+        };
+    }
+    let mut end = at;
+    while line.byte(end).is_some_and(|byte| byte != b',' && byte != b' ') {
+        end += 1;
+    }
+    Ok((plain_value(line.padded, Span { start: at, end })?, end))
+}
+
+/// The value that the unquoted `word` is.
+fn plain_value(padded: &[u8], word: Span) -> Result<FieldValue, LineError> {
+    use LineError::{FloatOutOfRange, IntegerOutOfRange, UnsignedOutOfRange};
+    let bytes = padded.get(word.start..word.end).unwrap_or_default();
+    if let Some(value) = boolean(bytes) {
+        return Ok(FieldValue::Bool(value));
+    }
+    let number = match bytes.last() {
+        Some(b'i') => {
+            let number =
+                number::signed(padded, word.start).map(|(v, end)| (FieldValue::I64(v), end));
+            (number, word.end - 1, IntegerOutOfRange)
+        }
+        Some(b'u') => {
+            let number =
+                number::unsigned(padded, word.start).map(|(v, end)| (FieldValue::U64(v), end));
+            (number, word.end - 1, UnsignedOutOfRange)
+        }
+        _ => {
+            let number =
+                number::float(padded, word.start).map(|(v, end)| (FieldValue::F64(v), end));
+            (number, word.end, FloatOutOfRange)
+        }
+    };
+    match number {
+        (Ok((value, next)), end, _) if next == end => Ok(value),
+        (Err(NumberError::OutOfRange { next }), end, error) if next == end => Err(error),
+        _ if is_not_finite(bytes) => Ok(FieldValue::Dropped),
+        _ => Err(LineError::InvalidFieldValue),
+    }
+}
+
+/// The spellings of a boolean.
+pub(super) fn boolean(word: &[u8]) -> Option<bool> {
+    match word {
+        b"t" | b"T" | b"true" | b"True" | b"TRUE" => Some(true),
+        b"f" | b"F" | b"false" | b"False" | b"FALSE" => Some(false),
+        _ => None,
+    }
+}
+
+/// `NaN`, `Inf` or `Infinity` in any case; infinities may have a sign.
+fn is_not_finite(word: &[u8]) -> bool {
+    let unsigned = word.strip_prefix(b"-").or(word.strip_prefix(b"+")).unwrap_or(word);
+    let is = |name: &[u8]| unsigned.eq_ignore_ascii_case(name);
+    word.eq_ignore_ascii_case(b"nan") || is(b"inf") || is(b"infinity")
+}
+
+/// Reads what stands behind the fields: at most a time, and spaces.
+fn read_time(line: &Line<'_>, at: usize) -> Result<Option<Timestamp>, LineError> {
+    let start = line.skip_spaces(at);
+    if start == line.end {
+        return Ok(None);
+    }
+    let mut end = start;
+    while line.byte(end).is_some_and(|byte| byte != b' ') {
+        end += 1;
+    }
+    let value = match number::signed(line.padded, start) {
+        Ok((value, next)) if next == end => value,
+        Err(NumberError::OutOfRange { next }) if next == end => {
+            return Err(LineError::TimestampOutOfRange);
+        }
+        _ => return Err(LineError::InvalidTimestamp),
+    };
+    let time = line.precision.timestamp(value);
+    let time = time.ok_or(LineError::TimestampOutOfRangeForPrecision)?;
+    if line.skip_spaces(end) == line.end { Ok(Some(time)) } else { Err(LineError::TrailingContent) }
+}

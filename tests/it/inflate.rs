@@ -1,0 +1,318 @@
+//! Compressed bodies: what other encoders write is read, what is broken is named, caps hold.
+
+use std::io::{Read, Write};
+
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use peristyle::accept::inflate::{Encoding, Inflater};
+use peristyle::error::{Broken, BusyReason, ClientError, WriteError};
+use peristyle::limits::Limits;
+use proptest::prelude::*;
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(data).expect("a vector takes all");
+    encoder.finish().expect("a vector takes all")
+}
+
+fn zlib(data: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(data).expect("a vector takes all");
+    encoder.finish().expect("a vector takes all")
+}
+
+fn deflate(data: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(data).expect("a vector takes all");
+    encoder.finish().expect("a vector takes all")
+}
+
+fn zstd(data: &[u8]) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 3).expect("level 3 exists");
+    encoder.include_checksum(true).expect("the option exists");
+    encoder.write_all(data).expect("a vector takes all");
+    encoder.finish().expect("a vector takes all")
+}
+
+fn inflate_with(limits: &Limits, encoding: Encoding, input: &[u8]) -> Result<Vec<u8>, ClientError> {
+    let mut output = Vec::new();
+    let mut inflater = Inflater::default();
+    match inflater.inflate(encoding, input, &mut output, limits, &mut |_| Ok(())) {
+        Ok(()) => Ok(output),
+        Err(WriteError::Client(error)) => Err(error),
+        Err(other) => panic!("unexpected: {other}"),
+    }
+}
+
+fn inflate(encoding: Encoding, input: &[u8]) -> Result<Vec<u8>, ClientError> {
+    inflate_with(&Limits::DEFAULT, encoding, input)
+}
+
+#[track_caller]
+fn check_broken(encoding: Encoding, input: &[u8], expect: Broken, at: usize) {
+    match inflate(encoding, input) {
+        Err(ClientError::BrokenEncoding { what, byte, .. }) => {
+            assert_eq!((what, byte), (expect, at));
+        }
+        other => panic!("expected {expect:?} at {at}, found {other:?}"),
+    }
+}
+
+/// Bytes that do not compress to nothing: a linear congruence, the high bits of it.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0] & 0x3f
+    })
+    .take(count)
+    .collect()
+}
+
+type Codec = (Encoding, fn(&[u8]) -> Vec<u8>);
+
+const CODECS: [Codec; 4] = [
+    (Encoding::Gzip, gzip),
+    (Encoding::Deflate, zlib),
+    (Encoding::Deflate, deflate),
+    (Encoding::Zstd, zstd),
+];
+
+#[test]
+fn each_encoding_is_read_back() {
+    for (encoding, encode) in CODECS {
+        for data in [&b""[..], b"cpu v=1\n", &noise(300_000), &vec![b'a'; 300_000]] {
+            assert_eq!(inflate(encoding, &encode(data)).as_deref(), Ok(data), "{encoding:?}");
+        }
+    }
+}
+
+#[test]
+fn an_inflater_is_of_use_after_a_broken_body() {
+    let mut inflater = Inflater::default();
+    let data = noise(100_000);
+    for (encoding, encode) in CODECS {
+        let whole = encode(&data);
+        let mut output = Vec::new();
+        let half = &whole[..whole.len() / 2];
+        let broken =
+            inflater.inflate(encoding, half, &mut output, &Limits::DEFAULT, &mut |_| Ok(()));
+        assert!(broken.is_err());
+        output.clear();
+        inflater
+            .inflate(encoding, &whole, &mut output, &Limits::DEFAULT, &mut |_| Ok(()))
+            .expect("the second body is whole");
+        assert_eq!(output, data);
+    }
+}
+
+#[test]
+fn members_and_frames_follow_each_other() {
+    for (encoding, encode) in [CODECS[0], CODECS[3]] {
+        let body = [encode(b"a v=1\n"), encode(b""), encode(b"b v=2\n")].concat();
+        assert_eq!(inflate(encoding, &body).as_deref(), Ok(&b"a v=1\nb v=2\n"[..]));
+    }
+}
+
+#[test]
+fn a_zstd_body_may_hold_skippable_frames() {
+    let skippable = [0x53, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 9, 9, 9];
+    let body = [&skippable[..], &zstd(b"a v=1\n"), &skippable].concat();
+    assert_eq!(inflate(Encoding::Zstd, &body).as_deref(), Ok(&b"a v=1\n"[..]));
+}
+
+#[test]
+fn every_part_of_a_gzip_header_is_read() {
+    let plain = gzip(b"a v=1\n");
+    let parts: [(u8, &[u8]); 3] = [(4, &[2, 0, b'x', b'y']), (8, b"name\0"), (16, b"comment\0")];
+    for set in 0..8_usize {
+        for has_crc in [false, true] {
+            let mut body = plain[..10].to_vec();
+            for (_, (flag, bytes)) in parts.iter().enumerate().filter(|(at, _)| set >> at & 1 == 1)
+            {
+                body[3] |= flag;
+                body.extend_from_slice(bytes);
+            }
+            if has_crc {
+                body[3] |= 2;
+                let crc = crc32fast::hash(&body).to_le_bytes();
+                body.extend_from_slice(&crc[..2]);
+            }
+            let header = body.len();
+            body.extend_from_slice(&plain[10..]);
+            assert_eq!(inflate(Encoding::Gzip, &body).as_deref(), Ok(&b"a v=1\n"[..]));
+            if has_crc {
+                body[header - 1] ^= 1;
+                check_broken(Encoding::Gzip, &body, Broken::Checksum, header - 2);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_cut_anywhere_is_truncated() {
+    let data = noise(200);
+    for (encoding, encode) in CODECS {
+        let body = encode(&data);
+        for end in 1..body.len() {
+            match inflate(encoding, &body[..end]) {
+                Err(ClientError::BrokenEncoding { what: Broken::Truncated, byte, .. }) => {
+                    assert!(byte <= end, "{encoding:?} cut at {end}: byte {byte}");
+                }
+                // One byte of zlib is not yet a header, so it is taken for raw deflate.
+                Err(ClientError::BrokenEncoding { .. }) if end < 2 => {}
+                other => panic!("{encoding:?} cut at {end}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_broke_is_named_with_its_byte() {
+    let body = gzip(b"a v=1\n");
+    let end = body.len();
+    let changed = |at: usize| {
+        let mut body = body.clone();
+        body[at] ^= 0xff;
+        body
+    };
+    check_broken(Encoding::Gzip, b"plain text, not gzip", Broken::Header, 0);
+    check_broken(Encoding::Gzip, &changed(2), Broken::Header, 0);
+    check_broken(Encoding::Gzip, &changed(3), Broken::Header, 3);
+    check_broken(Encoding::Gzip, &changed(end - 8), Broken::Checksum, end - 8);
+    check_broken(Encoding::Gzip, &changed(end - 4), Broken::Length, end - 4);
+    check_broken(Encoding::Zstd, b"plain text, not zstd", Broken::Header, 0);
+    let mut checksum = zstd(b"a v=1\n");
+    *checksum.last_mut().expect("not empty") ^= 1;
+    match inflate(Encoding::Zstd, &checksum) {
+        Err(ClientError::BrokenEncoding { what: Broken::Checksum, .. }) => {}
+        other => panic!("expected a wrong checksum, found {other:?}"),
+    }
+}
+
+#[test]
+fn bytes_behind_the_end_are_refused() {
+    for (encoding, encode) in CODECS {
+        let body = encode(b"a v=1\n");
+        let end = body.len();
+        check_broken(encoding, &[&body[..], b"garbage"].concat(), Broken::Garbage, end);
+    }
+}
+
+#[test]
+fn the_cap_holds_to_the_byte() {
+    let limits = Limits { inflated_bytes_max: 100_000, ..Limits::DEFAULT };
+    for (encoding, encode) in CODECS {
+        for (bytes, fits) in [(99_999, true), (100_000, true), (100_001, false)] {
+            let result = inflate_with(&limits, encoding, &encode(&noise(bytes)));
+            if fits {
+                assert_eq!(result.map(|it| it.len()), Ok(bytes));
+            } else {
+                assert_eq!(result, Err(ClientError::InflatedTooLarge { max: 100_000 }));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bomb_is_refused_early() {
+    let zeros = vec![0; 64 << 20];
+    let limits = Limits::DEFAULT;
+    for (encoding, encode) in [CODECS[0], CODECS[3]] {
+        let body = encode(&zeros);
+        let mut held = 0;
+        let mut output = Vec::new();
+        let result =
+            Inflater::default().inflate(encoding, &body, &mut output, &limits, &mut |bytes| {
+                held = held.max(bytes);
+                Ok(())
+            });
+        match result {
+            Err(WriteError::Client(ClientError::RatioTooLarge)) => {
+                assert!(held <= 16 << 20, "{encoding:?} held {held}");
+            }
+            other => panic!("{encoding:?}: {other:?} for {} bytes", body.len()),
+        }
+    }
+}
+
+#[test]
+fn a_window_above_the_limit_is_refused() {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("level 1 exists");
+    encoder.window_log(24).expect("the option exists");
+    encoder.write_all(&noise(20 << 20)).expect("a vector takes all");
+    let body = encoder.finish().expect("a vector takes all");
+    match inflate(Encoding::Zstd, &body) {
+        Err(ClientError::BrokenEncoding { what: Broken::Window, .. }) => {}
+        other => panic!("expected a window too large, found {:?}", other.map(|it| it.len())),
+    }
+}
+
+#[test]
+fn a_refused_reservation_ends_the_inflation() {
+    let body = gzip(&noise(1 << 20));
+    let mut output = Vec::new();
+    let result = Inflater::default().inflate(
+        Encoding::Gzip,
+        &body,
+        &mut output,
+        &Limits::DEFAULT,
+        &mut |bytes| if bytes > 200_000 { Err(BusyReason::MemoryFull.into()) } else { Ok(()) },
+    );
+    assert!(matches!(result, Err(WriteError::Busy(BusyReason::MemoryFull))));
+    assert!(output.len() <= 200_000);
+}
+
+#[test]
+fn a_body_without_a_header_is_known_by_its_first_bytes() {
+    assert_eq!(Encoding::sniff(&gzip(b"a v=1")), Encoding::Gzip);
+    assert_eq!(Encoding::sniff(&zstd(b"a v=1")), Encoding::Zstd);
+    assert_eq!(Encoding::sniff(&zlib(b"a v=1")), Encoding::Deflate);
+    assert_eq!(Encoding::sniff(b"cpu v=1"), Encoding::Identity);
+    // 78 5e is a zlib header, too.
+    assert_eq!(Encoding::sniff(b"x^2,host=a v=1"), Encoding::Identity);
+    assert_eq!(Encoding::sniff(b""), Encoding::Identity);
+}
+
+proptest! {
+    #[test]
+    fn gzip_agrees_with_another_decoder(
+        data in proptest::collection::vec(0_u8..8, 0..20_000),
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..5),
+        level in 0_u32..10,
+    ) {
+        let mut cuts: Vec<usize> = cuts.iter().map(|it| it.index(data.len() + 1)).collect();
+        cuts.extend([0, data.len()]);
+        cuts.sort_unstable();
+        let mut body = Vec::new();
+        for pair in cuts.windows(2) {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::new(level));
+            encoder.write_all(&data[pair[0]..pair[1]]).expect("a vector takes all");
+            body.extend(encoder.finish().expect("a vector takes all"));
+        }
+        let mut expect = Vec::new();
+        MultiGzDecoder::new(&body[..]).read_to_end(&mut expect).expect("the body is whole");
+        prop_assert_eq!(&expect, &data);
+        prop_assert_eq!(inflate(Encoding::Gzip, &body), Ok(data));
+    }
+
+    #[test]
+    fn broken_bytes_never_panic(
+        data in proptest::collection::vec(0_u8..8, 0..2_000),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        for (encoding, encode) in CODECS {
+            let mut body = encode(&data);
+            for (at, byte) in &changes {
+                let at = at.index(body.len());
+                body[at] = *byte;
+            }
+            // Gzip and zlib carry checksums: what is read is what was sent, or an error.
+            let result = inflate(encoding, &body);
+            if encoding == Encoding::Gzip && let Ok(read) = result {
+                prop_assert_eq!(&read, &data);
+            }
+        }
+    }
+}

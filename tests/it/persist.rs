@@ -1,0 +1,543 @@
+//! Record batches to Parquet files and back: nothing lost, nothing half-visible.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow_array::builder::StringDictionaryBuilder;
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::types::{Decimal128Type, Float64Type, Int16Type, Int64Type, UInt32Type};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float64Array, Int16Array,
+    Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use peristyle::persist::{Operation, SegmentRequest, Store, layout, write_segments};
+use peristyle::schema::{METADATA_KIND, METADATA_NAME, METADATA_ROLE};
+use peristyle::segment::SegmentMeta;
+use peristyle::timestamp::{Timestamp, US_PER_DAY};
+use proptest::prelude::*;
+
+/// A value of any kind, as it went in or came out.
+#[derive(Clone, Debug, PartialEq)]
+enum Value {
+    Bool(bool),
+    I64(i64),
+    Decimal(i128),
+    F64(f64),
+    String(String),
+    Tag(String),
+    Time(i64),
+    Ns(i16),
+}
+
+/// Columns by name, without nulls.
+type Row = BTreeMap<String, Value>;
+
+fn utc(name: &str) -> Field {
+    Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true)
+}
+
+fn tag_type() -> DataType {
+    DataType::Dictionary(Box::new(DataType::UInt32), Box::new(DataType::Utf8))
+}
+
+/// One column of every kind.
+fn schema() -> SchemaRef {
+    let described = |field: Field, role: &str, kind: &str| {
+        let name = field.name().clone();
+        field.with_metadata(
+            [(METADATA_ROLE, role), (METADATA_KIND, kind), (METADATA_NAME, &name)]
+                .map(|(key, value)| (key.to_owned(), value.to_owned())),
+        )
+    };
+    Arc::new(Schema::new(vec![
+        described(utc("time").with_nullable(false), "time", "timestamp"),
+        described(Field::new("time_ns", DataType::Int16, true), "time", "integer"),
+        described(Field::new("host", tag_type(), true), "tag", "string"),
+        described(Field::new("usage", DataType::Float64, true), "field", "float"),
+        described(Field::new("count", DataType::Int64, true), "field", "integer"),
+        described(Field::new("big", DataType::Decimal128(20, 0), true), "field", "unsigned"),
+        described(Field::new("ok", DataType::Boolean, true), "field", "boolean"),
+        described(Field::new("a.b c", DataType::Utf8, true), "field", "string"),
+        described(utc("seen"), "field", "timestamp"),
+        described(Field::new("never", DataType::Float64, true), "field", "float"),
+    ]))
+}
+
+/// The column `name` of `rows`.
+fn column(name: &str, rows: &[Row]) -> ArrayRef {
+    macro_rules! values {
+        ($variant:ident) => {
+            rows.iter().map(|row| match row.get(name) {
+                Some(Value::$variant(value)) => Some(value.clone()),
+                None => None,
+                Some(other) => panic!("{name}: {other:?}"),
+            })
+        };
+    }
+    match name {
+        "time" | "seen" => {
+            Arc::new(TimestampMicrosecondArray::from_iter(values!(Time)).with_timezone("UTC"))
+        }
+        "time_ns" => Arc::new(Int16Array::from_iter(values!(Ns))),
+        "host" => {
+            let mut tags = StringDictionaryBuilder::<UInt32Type>::new();
+            tags.extend(values!(Tag));
+            Arc::new(tags.finish())
+        }
+        "usage" | "never" => Arc::new(Float64Array::from_iter(values!(F64))),
+        "count" => Arc::new(Int64Array::from_iter(values!(I64))),
+        "big" => Arc::new(
+            Decimal128Array::from_iter(values!(Decimal)).with_precision_and_scale(20, 0).unwrap(),
+        ),
+        "ok" => Arc::new(BooleanArray::from_iter(values!(Bool))),
+        "a.b c" => Arc::new(StringArray::from_iter(values!(String))),
+        _ => panic!("{name}"),
+    }
+}
+
+/// `rows` with only the columns that one of them has, so that batches differ; and in another
+/// order when `reversed`.
+fn batch(rows: &[Row], reversed: bool) -> RecordBatch {
+    let schema = schema();
+    let mut fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .filter(|field| rows.iter().any(|row| row.contains_key(field.name())))
+        .cloned()
+        .collect();
+    if reversed {
+        fields.reverse();
+    }
+    let columns = fields.iter().map(|field| column(field.name(), rows)).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+fn request(batches: Vec<RecordBatch>, sequence: u64) -> SegmentRequest {
+    SegmentRequest {
+        database: "db/rp".to_owned(),
+        measurement: "CPU load".to_owned(),
+        schema: schema(),
+        batches,
+        sequence,
+    }
+}
+
+/// The value in `row` of `array`, whatever its type in the file.
+fn value(array: &ArrayRef, row: usize) -> Option<Value> {
+    if array.is_null(row) {
+        return None;
+    }
+    Some(match array.data_type() {
+        DataType::Boolean => Value::Bool(array.as_boolean().value(row)),
+        DataType::Int16 => Value::Ns(array.as_primitive::<Int16Type>().value(row)),
+        DataType::Int64 => Value::I64(array.as_primitive::<Int64Type>().value(row)),
+        DataType::Float64 => Value::F64(array.as_primitive::<Float64Type>().value(row)),
+        DataType::Decimal128(20, 0) => {
+            Value::Decimal(array.as_primitive::<Decimal128Type>().value(row))
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if zone.as_ref() == "UTC" => {
+            Value::Time(array.as_primitive::<TimestampMicrosecondType>().value(row))
+        }
+        DataType::Utf8 => Value::String(array.as_string::<i32>().value(row).to_owned()),
+        other => panic!("{other}"),
+    })
+}
+
+/// The rows of a file, in its order. Tags come back as plain strings, and are told by their name.
+fn read(path: &Path) -> Vec<Row> {
+    let file = File::open(path).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    let mut rows = Vec::new();
+    for batch in reader {
+        let batch = batch.unwrap();
+        for at in 0..batch.num_rows() {
+            let cells = batch.schema_ref().fields().iter().zip(batch.columns());
+            rows.push(Row::from_iter(cells.filter_map(|(field, array)| {
+                let value = match value(array, at)? {
+                    Value::String(value) if field.name() == "host" => Value::Tag(value),
+                    value => value,
+                };
+                Some((field.name().clone(), value))
+            })));
+        }
+    }
+    rows
+}
+
+fn read_all(store: &Store, segments: &[SegmentMeta]) -> Vec<Row> {
+    segments.iter().flat_map(|it| read(&store.data_dir().join(&it.path))).collect()
+}
+
+fn time_of(row: &Row) -> (i64, i16) {
+    let Some(Value::Time(us)) = row.get("time") else { panic!("{row:?}") };
+    match row.get("time_ns") {
+        Some(Value::Ns(ns)) => (*us, *ns),
+        _ => (*us, 0),
+    }
+}
+
+/// All files below `directory`.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+fn tables(store: &Store) -> PathBuf {
+    store.data_dir().join(layout::TABLES)
+}
+
+fn row(us: i64, values: &[(&str, Value)]) -> Row {
+    let time = ("time".to_owned(), Value::Time(us));
+    values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).chain([time]).collect()
+}
+
+fn open() -> (tempfile::TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    (directory, store)
+}
+
+#[test]
+fn every_kind_comes_back() {
+    let (_directory, store) = open();
+    let string = |value: &str| Value::String(value.to_owned());
+    let tag = |value: &str| Value::Tag(value.to_owned());
+    let rows = [
+        row(1, &[("host", tag("a")), ("usage", Value::F64(-0.0)), ("a.b c", string(""))]),
+        row(2, &[("host", tag("")), ("count", Value::I64(i64::MIN)), ("ok", Value::Bool(true))]),
+        row(3, &[("big", Value::Decimal(i128::from(u64::MAX))), ("seen", Value::Time(-1))]),
+        row(4, &[("time_ns", Value::Ns(999)), ("a.b c", string("\u{1f3db} \"\\\n\0"))]),
+        row(5, &[("host", tag(&"x".repeat(64 << 10))), ("usage", Value::F64(f64::MAX))]),
+        row(6, &[("count", Value::I64(i64::MAX)), ("ok", Value::Bool(false))]),
+    ];
+    let segments = write_segments(&store, &request(vec![batch(&rows, false)], 7)).unwrap();
+    assert_eq!(read_all(&store, &segments), rows);
+    let path = "tables/db%2Frp/%43%50%55%20load/date=1970-01-01/0000000000000007-0000.parquet";
+    let bytes = fs::metadata(store.data_dir().join(path)).unwrap().len();
+    let expected = SegmentMeta {
+        path: path.into(),
+        database: "db/rp".to_owned(),
+        measurement: "CPU load".to_owned(),
+        date: "1970-01-01".to_owned(),
+        rows: 6,
+        bytes,
+        time_us_min: 1,
+        time_us_max: 6,
+    };
+    assert_eq!(segments, [expected]);
+}
+
+#[test]
+fn the_footer_describes_the_file() {
+    let (_directory, store) = open();
+    let rows = [row(5, &[("host", Value::Tag("a".into())), ("usage", Value::F64(1.5))])];
+    let segments = write_segments(&store, &request(vec![batch(&rows, false)], 42)).unwrap();
+    let file = File::open(store.data_dir().join(&segments[0].path)).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let metadata = reader.metadata().file_metadata();
+    let pairs = metadata.key_value_metadata().unwrap();
+    let pair = |key: &str| pairs.iter().find(|it| it.key == key).unwrap().value.clone().unwrap();
+    assert_eq!(pair("peristyle.database"), "db/rp");
+    assert_eq!(pair("peristyle.measurement"), "CPU load");
+    assert_eq!(pair("peristyle.sequence"), "42");
+    let sorted = reader.metadata().row_group(0).sorting_columns().unwrap();
+    assert_eq!((sorted[0].column_idx, sorted[0].descending), (0, false));
+    let names: Vec<_> = reader.schema().fields().iter().map(|it| it.name().clone()).collect();
+    assert_eq!(names, ["time", "host", "usage"], "columns without a value are left out");
+    let host = reader.schema().field(1);
+    assert_eq!(host.data_type(), &DataType::Utf8, "a tag is a plain string to readers");
+    assert_eq!(host.metadata(), schema().field(2).metadata());
+}
+
+#[test]
+fn rows_are_cut_at_midnight_before_1970_too() {
+    let (_directory, store) = open();
+    let times = [
+        Timestamp::MIN.us,
+        -US_PER_DAY - 1,
+        -US_PER_DAY,
+        -1,
+        0,
+        US_PER_DAY - 1,
+        US_PER_DAY,
+        Timestamp::MAX.us,
+    ];
+    let rows = times.map(|us| row(us, &[("count", Value::I64(us))]));
+    let segments = write_segments(&store, &request(vec![batch(&rows, false)], 1)).unwrap();
+    let dates: Vec<_> = segments.iter().map(|it| (it.date.as_str(), it.rows)).collect();
+    assert_eq!(
+        dates,
+        [
+            ("0001-01-01", 1),
+            ("1969-12-30", 1),
+            ("1969-12-31", 2),
+            ("1970-01-01", 2),
+            ("1970-01-02", 1),
+            ("9999-12-31", 1)
+        ]
+    );
+    assert_eq!(read_all(&store, &segments), rows);
+    assert_eq!((segments[2].time_us_min, segments[2].time_us_max), (-US_PER_DAY, -1));
+}
+
+#[test]
+fn nothing_in_nothing_out() {
+    let (_directory, store) = open();
+    let empty = batch(&[row(1, &[])], false).slice(0, 0);
+    assert_eq!(write_segments(&store, &request(vec![empty], 1)).unwrap(), []);
+    assert_eq!(files(&tables(&store)), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn a_column_of_another_type_is_an_error() {
+    let (_directory, store) = open();
+    let fields = vec![utc("time").with_nullable(false), Field::new("usage", DataType::Int64, true)];
+    let times = TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC");
+    let columns: Vec<ArrayRef> = vec![Arc::new(times), Arc::new(Int64Array::from(vec![1]))];
+    let wrong = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    let error = write_segments(&store, &request(vec![wrong], 1)).unwrap_err();
+    let message = std::error::Error::source(&error).unwrap().to_string();
+    assert!(message.contains("column usage: expected Float64, found Int64"), "{message}");
+    assert_eq!(error.operation, Operation::Sort);
+}
+
+#[test]
+fn more_rows_than_are_gathered_at_a_time_come_back() {
+    let (_directory, store) = open();
+    let rows: Vec<_> = (0..70_000_i64)
+        .map(|at| {
+            let host = Value::Tag(format!("host_{}", at % 4_001));
+            row(at.reverse_bits() >> 20, &[("count", Value::I64(at)), ("host", host)])
+        })
+        .collect();
+    let batches = rows.chunks(30_000).map(|it| batch(it, false)).collect();
+    let segments = write_segments(&store, &request(batches, 1)).unwrap();
+    let mut expected = rows;
+    expected.sort_by_key(time_of);
+    assert!(read_all(&store, &segments) == expected);
+}
+
+/// Any row; few times, so that many are equal, over three days around 1970.
+fn any_row() -> impl Strategy<Value = Row> {
+    let time = (-2..4_i64, 0..3_i64).prop_map(|(half_days, us)| half_days * US_PER_DAY / 2 + us);
+    let ns = prop::option::weighted(0.2, (0..3_i16).prop_map(Value::Ns));
+    let host = prop::option::of("[ab]?|\u{e9}".prop_map(Value::Tag));
+    let usage = prop::option::of((-1e9..1e9).prop_map(Value::F64));
+    let count = prop::option::weighted(0.3, any::<i64>().prop_map(Value::I64));
+    let text = prop::option::weighted(0.3, ".{0,4}".prop_map(Value::String));
+    let ok = prop::option::weighted(0.1, any::<bool>().prop_map(Value::Bool));
+    (time, ns, host, usage, count, text, ok).prop_map(|(us, ns, host, usage, count, text, ok)| {
+        let names = ["time_ns", "host", "usage", "count", "a.b c", "ok"];
+        let values = [ns, host, usage, count, text, ok];
+        let present: Vec<_> = names.into_iter().zip(values).collect();
+        let present: Vec<_> =
+            present.into_iter().filter_map(|(name, it)| Some((name, it?))).collect();
+        row(us, &present)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn files_are_a_stable_sort_of_all_batches(
+        parts in prop::collection::vec(
+            (prop::collection::vec(any_row(), 0..12), any::<bool>(), any::<bool>()), 0..6),
+    ) {
+        let (_directory, store) = open();
+        let mut arrived = Vec::new();
+        let mut batches = Vec::new();
+        for (mut rows, sorted, reversed) in parts {
+            if sorted {
+                rows.sort_by_key(time_of);
+            }
+            if !rows.is_empty() {
+                batches.push(batch(&rows, reversed));
+            }
+            arrived.extend(rows);
+        }
+        let segments = write_segments(&store, &request(batches, 1)).unwrap();
+        arrived.sort_by_key(time_of);
+        prop_assert_eq!(read_all(&store, &segments), arrived);
+        for segment in &segments {
+            let rows = read(&store.data_dir().join(&segment.path));
+            let times: Vec<_> = rows.iter().map(|it| time_of(it).0).collect();
+            prop_assert_eq!(rows.len() as u64, segment.rows);
+            prop_assert_eq!(times.first(), Some(&segment.time_us_min));
+            prop_assert_eq!(times.last(), Some(&segment.time_us_max));
+            let days = times.iter().map(|it| layout::date_of(it.div_euclid(US_PER_DAY)).unwrap());
+            prop_assert!(days.into_iter().all(|it| it == segment.date));
+        }
+    }
+}
+
+#[test]
+fn a_tag_column_with_a_shared_dictionary_is_not_decoded() {
+    let (_directory, store) = open();
+    let one = batch(&[row(2, &[("host", Value::Tag("a".into()))])], false);
+    let tags = one.column_by_name("host").unwrap().as_dictionary::<UInt32Type>().clone();
+    let other = RecordBatch::try_new(
+        one.schema(),
+        vec![
+            column("time", &[row(1, &[])]),
+            Arc::new(DictionaryArray::new(tags.keys().clone(), Arc::clone(tags.values()))),
+        ],
+    )
+    .unwrap();
+    let segments = write_segments(&store, &request(vec![one.clone(), other, one], 1)).unwrap();
+    assert_eq!(segments[0].rows, 3);
+}
+
+// What follows is about failures.
+
+/// Two days, so two files.
+fn two_days(sequence: u64) -> SegmentRequest {
+    let rows = [0, US_PER_DAY].map(|us| row(us, &[("count", Value::I64(us))]));
+    request(vec![batch(&rows, false)], sequence)
+}
+
+#[test]
+fn nothing_is_overwritten_and_a_late_failure_takes_all_back() {
+    let (_directory, store) = open();
+    let segments = write_segments(&store, &two_days(1)).unwrap();
+    let second = store.data_dir().join(&segments[1].path);
+    fs::remove_file(store.data_dir().join(&segments[0].path)).unwrap();
+    fs::write(&second, "somebody else's").unwrap();
+    let error = write_segments(&store, &two_days(1)).unwrap_err();
+    assert_eq!((error.operation, error.path.as_path()), (Operation::Publish, second.as_path()));
+    assert_eq!(files(&tables(&store)), [second.clone()]);
+    assert_eq!(fs::read_to_string(second).unwrap(), "somebody else's");
+}
+
+#[test]
+fn a_file_in_the_place_of_a_directory_fails_and_leaves_nothing() {
+    let (_directory, store) = open();
+    let table = store.data_dir().join(layout::table_directory("db/rp", "CPU load"));
+    fs::create_dir_all(&table).unwrap();
+    let stranger = table.join("date=1970-01-02");
+    fs::write(&stranger, "").unwrap();
+    let error = write_segments(&store, &two_days(1)).unwrap_err();
+    let date = stranger.to_string_lossy().into_owned();
+    assert!(error.to_string().contains(&date), "{error}");
+    assert_eq!(files(&tables(&store)), [stranger.clone()]);
+    fs::remove_file(&stranger).unwrap();
+    assert_eq!(write_segments(&store, &two_days(1)).unwrap().len(), 2, "the retry succeeds");
+}
+
+#[test]
+fn a_removed_directory_is_made_again() {
+    let (_directory, store) = open();
+    write_segments(&store, &two_days(1)).unwrap();
+    fs::remove_dir_all(store.data_dir().join(layout::database_directory("db/rp"))).unwrap();
+    let segments = write_segments(&store, &two_days(2)).unwrap();
+    assert_eq!(read_all(&store, &segments).len(), 2);
+    store.remove_database("db/rp").unwrap();
+    store.remove_database("db/rp").unwrap();
+    assert_eq!(files(&tables(&store)), [] as [PathBuf; 0]);
+    write_segments(&store, &two_days(3)).unwrap();
+}
+
+#[test]
+fn a_data_directory_has_one_owner() {
+    let (directory, store) = open();
+    let error = Store::open(directory.path()).unwrap_err();
+    assert_eq!(error.operation, Operation::Lock);
+    drop(store);
+    Store::open(directory.path()).unwrap();
+}
+
+/// Rows that do not compress, so that the file is larger than the limits below.
+fn large(sequence: u64) -> SegmentRequest {
+    let rows: Vec<_> = (0..20_000_i64)
+        .map(|at| {
+            let noise = at.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed());
+            row(at * US_PER_DAY / 10_000, &[("count", Value::I64(noise ^ (noise >> 29)))])
+        })
+        .collect();
+    request(vec![batch(&rows, false)], sequence)
+}
+
+/// Run by the two tests below, in a process of its own with a limit on the size of files.
+#[test]
+fn child_writes_more_than_it_may() {
+    let Some(directory) = std::env::var_os("PERISTYLE_TEST_LIMITED") else { return };
+    let store = Store::open(Path::new(&directory)).unwrap();
+    let error = write_segments(&store, &large(1)).unwrap_err();
+    assert!(matches!(error.cause, peristyle::persist::Cause::Io(_)), "{error:?}");
+    assert_eq!(files(&tables(&store)), [] as [PathBuf; 0]);
+}
+
+fn run_limited(directory: &Path, before: &str) -> bool {
+    let test = std::env::current_exe().unwrap();
+    Command::new("sh")
+        .args([
+            "-c",
+            &format!("{before} ulimit -f 16; exec \"$0\" \"$@\""),
+            &test.to_string_lossy(),
+        ])
+        .args(["--exact", "persist::child_writes_more_than_it_may"])
+        .env("PERISTYLE_TEST_LIMITED", directory)
+        .output()
+        .unwrap()
+        .status
+        .success()
+}
+
+#[test]
+fn a_write_that_fails_halfway_leaves_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    // An ignored SIGXFSZ turns the limit into an error of `write`.
+    assert!(run_limited(directory.path(), "trap '' XFSZ;"));
+}
+
+#[test]
+fn a_process_killed_halfway_leaves_no_parquet_and_the_next_start_cleans_up() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(!run_limited(directory.path(), ""), "SIGXFSZ kills the child");
+    let left = files(&directory.path().join(layout::TABLES));
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left.iter().all(|it| it.extension() != Some("parquet".as_ref())), "{left:?}");
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(files(&tables(&store)), [] as [PathBuf; 0]);
+    assert_eq!(write_segments(&store, &large(1)).unwrap().len(), 2);
+}
+
+#[test]
+fn a_reader_never_sees_an_incomplete_file() {
+    let (_directory, store) = open();
+    let done = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = 0;
+            while !done.load(Ordering::Acquire) {
+                for path in files(&tables(&store)) {
+                    if path.extension() == Some("parquet".as_ref()) {
+                        let file = File::open(&path).unwrap();
+                        ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+                        seen += 1;
+                    }
+                }
+            }
+            seen
+        });
+        for sequence in 0..50 {
+            write_segments(&store, &two_days(sequence)).unwrap();
+        }
+        done.store(true, Ordering::Release);
+        reader.join().unwrap()
+    });
+    assert!(seen > 0);
+    assert_eq!(files(&tables(&store)).len(), 100);
+}
