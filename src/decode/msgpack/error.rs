@@ -301,17 +301,11 @@ pub enum ItemError {
 }
 
 impl ItemError {
-<<<<<<< HEAD
-    /// Whether the body broke, so that nothing behind this could be read.
-    pub fn is_malformed(&self) -> bool {
-        matches!(self, Self::Malformed(_))
-=======
     /// Whether the item does not have the shape of a row, as opposed to a row with a value that
     /// cannot be stored.
     pub fn is_malformed(&self) -> bool {
         use ItemError::{NotUtf8, TimeOutOfRange, UnsupportedValue};
         !matches!(self, NotUtf8 { .. } | TimeOutOfRange { .. } | UnsupportedValue { .. })
->>>>>>> main
     }
 }
 
