@@ -4,6 +4,12 @@
 //! printed once for each. `persist/write_segments/<order>` writes and syncs files. The floors:
 //! `plain` is an `ArrowWriter` that encodes nothing, `defaults` one that nobody has tuned.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a bench stops at the first surprise"
+)]
+
 use std::hint::black_box;
 use std::sync::Arc;
 

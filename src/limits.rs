@@ -29,7 +29,8 @@ pub struct Limits {
     pub reported_errors_max: usize,
     /// Series a table keeps in its cache; beyond it the cache starts afresh at the next chunk.
     pub series_per_table_max: usize,
-    /// Bytes of raw keys the series caches of one database may hold on one shard.
+    /// Bytes that the series of one table, and the raw keys of one database, may take on one shard;
+    /// beyond it they start afresh.
     pub series_cache_bytes_max: usize,
     /// Rows after which the open chunk of a table is sealed, at the end of a body.
     pub rows_per_chunk: usize,
@@ -50,7 +51,7 @@ impl Limits {
         msgpack_depth_max: 8,
         reported_errors_max: 100,
         series_per_table_max: 1 << 20,
-        series_cache_bytes_max: 256 << 20,
+        series_cache_bytes_max: 64 << 20,
         rows_per_chunk: 64 << 10,
     };
 }

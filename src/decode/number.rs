@@ -45,6 +45,9 @@ const SAFE_DIGITS: usize = 19;
 const EXPONENT_MAX: i64 = 1 << 32;
 
 /// An integer, `i64::MIN..=i64::MAX`.
+///
+/// # Errors
+/// `Invalid`, `OutOfRange`.
 #[inline]
 pub fn signed(padded: &[u8], at: usize) -> Parsed<i64> {
     let negative = padded.get(at) == Some(&b'-');
@@ -55,6 +58,9 @@ pub fn signed(padded: &[u8], at: usize) -> Parsed<i64> {
 }
 
 /// An integer without a sign, `0..=u64::MAX`.
+///
+/// # Errors
+/// `Invalid`, `OutOfRange`.
 #[inline]
 pub fn unsigned(padded: &[u8], at: usize) -> Parsed<u64> {
     let run = digits(padded, at, 0);
@@ -66,6 +72,9 @@ pub fn unsigned(padded: &[u8], at: usize) -> Parsed<u64> {
 }
 
 /// A finite float, correctly rounded.
+///
+/// # Errors
+/// `Invalid`, or `OutOfRange` when the nearest `f64` is an infinity.
 #[inline]
 pub fn float(padded: &[u8], at: usize) -> Parsed<f64> {
     let negative = padded.get(at) == Some(&b'-');
@@ -87,7 +96,7 @@ pub fn float(padded: &[u8], at: usize) -> Parsed<f64> {
     let has_exponent = matches!(padded.get(next), Some(b'e' | b'E'));
     if count > SAFE_DIGITS || mantissa > EXACT_MANTISSA_MAX || has_exponent {
         let digits = Digits { negative, mantissa, count, fraction_count };
-        return long_float(padded, at, next, digits);
+        return long_float(padded, at, next, &digits);
     }
     // At most 19 digits, so the power exists.
     let power = EXACT_POWERS.get(fraction_count).copied().unwrap_or(1.0);
@@ -106,7 +115,7 @@ struct Digits {
 
 /// A float with an exponent, or with more digits than 53 bits hold; `next` is after its digits.
 #[inline(never)]
-fn long_float(padded: &[u8], at: usize, mut next: usize, digits: Digits) -> Parsed<f64> {
+fn long_float(padded: &[u8], at: usize, mut next: usize, digits: &Digits) -> Parsed<f64> {
     let mut exponent = 0;
     if matches!(padded.get(next), Some(b'e' | b'E')) {
         (exponent, next) = self::exponent(padded, next + 1)?;

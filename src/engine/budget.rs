@@ -12,12 +12,21 @@ pub(super) struct Budget {
     flush_bytes: usize,
     /// Bodies in flight.
     bodies: AtomicUsize,
-    /// Builders and chunks of each shard.
-    shards: Vec<AtomicUsize>,
+    /// What each shard holds.
+    shards: Vec<Held>,
     /// Chunks that are being written.
     sealed: AtomicUsize,
     /// Whether a flush for bytes was asked for and has not begun.
     is_asked: AtomicBool,
+}
+
+/// What a shard holds.
+#[derive(Debug, Default)]
+struct Held {
+    /// Rows, which a round takes away.
+    rows: AtomicUsize,
+    /// Series, which stay.
+    series: AtomicUsize,
 }
 
 /// The bytes of a body in flight; given back when dropped.
@@ -48,7 +57,7 @@ impl Budget {
             limit,
             flush_bytes,
             bodies: AtomicUsize::new(0),
-            shards: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            shards: (0..shards).map(|_| Held::default()).collect(),
             sealed: AtomicUsize::new(0),
             is_asked: AtomicBool::new(false),
         }
@@ -65,19 +74,32 @@ impl Budget {
 
     /// Everything accounted.
     pub(super) fn used(&self) -> usize {
-        self.bodies.load(Ordering::Relaxed) + self.building() + self.sealed.load(Ordering::Relaxed)
+        self.bodies.load(Ordering::Relaxed)
+            + self.sealed.load(Ordering::Relaxed)
+            + self.rows()
+            + self.series()
     }
 
-    fn building(&self) -> usize {
-        self.shards.iter().map(|it| it.load(Ordering::Relaxed)).sum()
+    fn rows(&self) -> usize {
+        self.shards.iter().map(|it| it.rows.load(Ordering::Relaxed)).sum()
+    }
+
+    fn series(&self) -> usize {
+        self.shards.iter().map(|it| it.series.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether series take so much that the next round should have them forgotten.
+    pub(super) fn is_tight(&self) -> bool {
+        self.series() > self.limit / 8
     }
 
     /// Notes what a shard holds; true when a flush should begin and was not asked for yet.
-    pub(super) fn hold(&self, shard: usize, bytes: usize) -> bool {
+    pub(super) fn hold(&self, shard: usize, rows: usize, series: usize) -> bool {
         if let Some(held) = self.shards.get(shard) {
-            held.store(bytes, Ordering::Relaxed);
+            held.rows.store(rows, Ordering::Relaxed);
+            held.series.store(series, Ordering::Relaxed);
         }
-        self.building() >= self.flush_bytes && self.asks_for_flush()
+        (self.rows() >= self.flush_bytes || self.is_tight()) && self.asks_for_flush()
     }
 
     /// True once between two rounds.
@@ -85,9 +107,9 @@ impl Budget {
         !self.is_asked.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether the builders hold enough to make files worth having.
+    /// Whether a round makes files worth having, or room that is needed.
     pub(super) fn is_flush_worthwhile(&self) -> bool {
-        self.building() >= self.flush_bytes / 2
+        self.rows() >= self.flush_bytes / 2 || self.is_tight()
     }
 
     /// A round has begun, or was found not to be needed.

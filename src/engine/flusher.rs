@@ -200,6 +200,7 @@ impl Flusher {
             self.due = None;
             self.wiring.budget.flush_begun();
         }
+        let is_tight = self.wiring.budget.is_tight();
         let asked: Vec<_> = self
             .wiring
             .shards
@@ -207,7 +208,7 @@ impl Flusher {
             .filter_map(|shard| {
                 let (reply, chunks) = oneshot::channel();
                 let database = database.map(str::to_owned);
-                shard.send(Command::Seal { database, reply }).ok().map(|()| chunks)
+                shard.send(Command::Seal { database, is_tight, reply }).ok().map(|()| chunks)
             })
             .collect();
         // A shard that ends meanwhile answers by `Event::Left`.

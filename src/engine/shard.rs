@@ -24,6 +24,8 @@ pub(super) enum Command {
     Seal {
         /// The database, or all.
         database: Option<String>,
+        /// Whether series are to be forgotten.
+        is_tight: bool,
         /// Where the chunks go.
         reply: oneshot::Sender<Vec<Chunk>>,
     },
@@ -90,8 +92,8 @@ impl Shard {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Seal { database, reply } => {
-                let chunks = self.tables.take_chunks(database.as_deref());
+            Command::Seal { database, is_tight, reply } => {
+                let chunks = self.tables.take_chunks(database.as_deref(), is_tight);
                 self.is_dirty = database.is_some() && self.is_dirty;
                 self.account();
                 if let Err(chunks) = reply.send(chunks) {
@@ -156,7 +158,7 @@ impl Shard {
 
     /// Publishes what this shard holds, and asks for a flush when that is too much.
     fn account(&self) {
-        if self.budget.hold(self.index, self.tables.byte_len()) {
+        if self.budget.hold(self.index, self.tables.row_bytes(), self.tables.series_bytes()) {
             self.tell(Event::Full);
         }
     }
@@ -178,7 +180,7 @@ impl Shard {
 
 impl Drop for Shard {
     fn drop(&mut self) {
-        let chunks = self.tables.take_chunks(None);
+        let chunks = self.tables.take_chunks(None, true);
         self.hand_over(chunks);
         self.account();
     }

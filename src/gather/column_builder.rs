@@ -150,16 +150,15 @@ impl ColumnBuilder {
         }
     }
 
-    /// Bytes held, without spare capacity.
+    /// Bytes of values, without spare capacity; a tag's dictionary is not among them.
     pub(super) fn byte_len(&self) -> usize {
         match &self.values {
-            Values::Unset => 0,
+            Values::Unset | Values::Tag(_) => 0,
             Values::Bool(values) => values.len() / 8,
             Values::I64(values) | Values::Time(values) => values.len() * 8,
             Values::U64(values) => values.len() * 8,
             Values::F64(values) => values.len() * 8,
             Values::String(values) => values.len() * 4 + values.byte_len(),
-            Values::Tag(values) => values.byte_len(),
         }
     }
 

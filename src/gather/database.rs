@@ -100,7 +100,8 @@ struct Touched {
     table: TableIndex,
     rows: usize,
     series_count: usize,
-    byte_len: usize,
+    row_bytes: usize,
+    series_bytes: usize,
 }
 
 /// One shard's tables of one database.
@@ -120,8 +121,10 @@ pub struct Database {
     touched: Vec<Touched>,
     is_touched: Vec<bool>,
     chunks: Vec<Chunk>,
-    /// Bytes of builders and of chunks.
-    bytes: usize,
+    /// Bytes of the rows in builders and chunks.
+    row_bytes: usize,
+    /// Bytes of series and tag values.
+    series_bytes: usize,
 }
 
 impl Database {
@@ -138,13 +141,19 @@ impl Database {
             touched: Vec::new(),
             is_touched: Vec::new(),
             chunks: Vec::new(),
-            bytes: 0,
+            row_bytes: 0,
+            series_bytes: 0,
         }
     }
 
-    /// Bytes held by this database on this shard.
-    pub fn byte_len(&self) -> usize {
-        self.bytes + self.cache.byte_len()
+    /// Bytes that [`Self::take_chunks`] gives away.
+    pub fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// Bytes of series, tag values and raw keys, which outlive a seal.
+    pub fn series_bytes(&self) -> usize {
+        self.series_bytes + self.cache.byte_len()
     }
 
     // What decoders use.
@@ -221,7 +230,8 @@ impl Database {
             table,
             rows: builder.row_count(),
             series_count: builder.series_count(),
-            byte_len: builder.byte_len(),
+            row_bytes: builder.row_bytes(),
+            series_bytes: builder.series_bytes(),
         });
         if let Some(is_touched) = self.is_touched.get_mut(table.0) {
             *is_touched = true;
@@ -298,11 +308,13 @@ impl Database {
         table.atomicity = Atomicity::Rows;
         let added = table.row_count() - touched.rows;
         table.measurement().add_rows(added as u64);
-        let byte_len = table.byte_len();
-        self.bytes = (self.bytes + byte_len).saturating_sub(touched.byte_len);
+        let row_bytes = table.row_bytes();
+        self.row_bytes = (self.row_bytes + row_bytes).saturating_sub(touched.row_bytes);
+        let series_bytes = self.series_bytes + table.series_bytes();
+        self.series_bytes = series_bytes.saturating_sub(touched.series_bytes);
         if !table.is_adopted() {
             self.release(touched.table);
-        } else if table.row_count() >= limits.rows_per_chunk || byte_len >= CHUNK_BYTES_MAX {
+        } else if table.row_count() >= limits.rows_per_chunk || row_bytes >= CHUNK_BYTES_MAX {
             self.seal_table(at);
         }
     }
@@ -310,7 +322,8 @@ impl Database {
     /// Frees a table that no row was committed to.
     fn release(&mut self, table: TableIndex) {
         let Some(builder) = self.tables.get_mut(table.0) else { return };
-        self.bytes = self.bytes.saturating_sub(builder.byte_len());
+        self.row_bytes = self.row_bytes.saturating_sub(builder.row_bytes());
+        self.series_bytes = self.series_bytes.saturating_sub(builder.series_bytes());
         let hash = self.hasher.hash_one(&*builder.measurement().name);
         if let Ok(entry) = self.names.find_entry(hash, |at| *at == table.0) {
             entry.remove();
@@ -322,31 +335,41 @@ impl Database {
     fn seal_table(&mut self, at: usize) {
         let limits = *self.registry.limits();
         let Some(table) = self.tables.get_mut(at) else { return };
-        let before = table.byte_len();
+        let before = table.row_bytes();
         let batch = seal(table);
-        let is_full = table.series_count() >= limits.series_per_table_max;
-        if is_full || table.byte_len() >= limits.series_cache_bytes_max {
-            table.forget_series();
-            self.cache.clear();
-        }
-        let Some(table) = self.tables.get_mut(at) else { return };
-        let bytes = batch.get_array_memory_size();
-        self.bytes = (self.bytes + bytes + table.byte_len()).saturating_sub(before);
         let measurement = Arc::clone(table.measurement());
+        let is_full = table.series_count() >= limits.series_per_table_max
+            || table.series_bytes() >= limits.series_cache_bytes_max;
+        let bytes = batch.get_array_memory_size();
+        self.row_bytes = (self.row_bytes + bytes).saturating_sub(before);
         self.chunks.push(Chunk { measurement, batch, bytes });
+        if is_full {
+            self.forget_series(at);
+        }
+    }
+
+    /// Forgets the series of a table without rows, and the raw keys that lead to them.
+    fn forget_series(&mut self, at: usize) {
+        let Some(table) = self.tables.get_mut(at) else { return };
+        let before = table.series_bytes();
+        table.forget_series();
+        self.series_bytes = (self.series_bytes + table.series_bytes()).saturating_sub(before);
+        self.cache.clear();
     }
 
     /// Seals every table that has rows and gives all chunks away, in the order of their rows.
-    pub fn take_chunks(&mut self) -> Vec<Chunk> {
+    /// `is_tight`: memory is short, series are not kept for the next rows.
+    pub fn take_chunks(&mut self, is_tight: bool) -> Vec<Chunk> {
         for at in 0..self.tables.len() {
             if self.tables.get(at).is_some_and(|table| table.row_count() > 0) {
                 self.seal_table(at);
             }
+            if is_tight {
+                self.forget_series(at);
+            }
         }
-        let chunks = std::mem::take(&mut self.chunks);
-        let bytes: usize = chunks.iter().map(|chunk| chunk.bytes).sum();
-        self.bytes = self.bytes.saturating_sub(bytes);
-        chunks
+        self.row_bytes = 0;
+        std::mem::take(&mut self.chunks)
     }
 }
 
@@ -386,18 +409,23 @@ impl Tables {
         self.databases.get_mut(name)
     }
 
-    /// Bytes held by this shard.
-    pub fn byte_len(&self) -> usize {
-        self.databases.values().map(Database::byte_len).sum()
+    /// Bytes that [`Self::take_chunks`] gives away.
+    pub fn row_bytes(&self) -> usize {
+        self.databases.values().map(Database::row_bytes).sum()
     }
 
-    /// Seals all tables, or those of one database.
-    pub fn take_chunks(&mut self, database: Option<&str>) -> Vec<Chunk> {
+    /// Bytes that outlive it, unless memory is tight.
+    pub fn series_bytes(&self) -> usize {
+        self.databases.values().map(Database::series_bytes).sum()
+    }
+
+    /// Seals all tables, or those of one database; see [`Database::take_chunks`].
+    pub fn take_chunks(&mut self, database: Option<&str>, is_tight: bool) -> Vec<Chunk> {
         let of_it = |name: &Arc<str>| database.is_none_or(|it| it == &**name);
         self.databases
             .iter_mut()
             .filter(|(name, _)| of_it(name))
-            .flat_map(|(_, database)| database.take_chunks())
+            .flat_map(|(_, database)| database.take_chunks(is_tight))
             .collect()
     }
 

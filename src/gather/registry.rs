@@ -14,8 +14,8 @@ use super::column_builder::ColumnBuilder;
 use crate::limits::Limits;
 use crate::schema::pinned::PinnedSchema;
 use crate::schema::{
-    ColumnKind, METADATA_KIND, METADATA_NAME, METADATA_ROLE, METADATA_UNIT, Role, TIME, TIME_NS,
-    Unsigned, physical_name,
+    ColumnKind, DATE, METADATA_KIND, METADATA_NAME, METADATA_ROLE, METADATA_UNIT, Role, TIME,
+    TIME_NS, Unsigned, physical_name,
 };
 
 /// A column as the registry knows it.
@@ -46,7 +46,7 @@ impl Columns {
     /// Adds a column and returns its slot.
     fn insert(&mut self, name: &str, kind: ColumnKind, role: Role, unit: Option<&str>) -> usize {
         let folded = name.to_lowercase();
-        let reserved = usize::from(folded == TIME || folded == TIME_NS);
+        let reserved = usize::from([DATE, TIME, TIME_NS].contains(&folded.as_str()));
         let twins = self.twins.entry(folded).or_insert(reserved);
         let physical = physical_name(name, *twins).into();
         *twins += 1;

@@ -19,8 +19,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int16Type, TimestampMicrosecondType};
-use arrow_array::{Array, Int16Array, RecordBatch};
-use arrow_buffer::ScalarBuffer;
+use arrow_array::{Array, Int16Array, RecordBatch, TimestampMicrosecondArray};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 
 use super::columns::{self, Column};
@@ -97,7 +96,7 @@ impl TimeOrder {
             let aligned = columns::batches(&schema, &columns, batches.len())?;
             let sorted = sequence.iter().filter_map(|&at| aligned.get(at).cloned()).collect();
             for (batch, times) in sequence.iter().filter_map(|&at| times.get(at)).enumerate() {
-                cut(&mut days, batch, &times.us, |&us| us, usize::MAX);
+                cut(&mut days, batch, times.us(), |&us| us, usize::MAX);
             }
             Rows::Sliced(sorted)
         } else {
@@ -216,7 +215,7 @@ fn cut<T>(
 /// The columns that order the rows of one batch.
 #[derive(Clone, Debug)]
 struct Times {
-    us: ScalarBuffer<i64>,
+    us: TimestampMicrosecondArray,
     ns: Option<Int16Array>,
 }
 
@@ -227,7 +226,6 @@ impl Times {
             .and_then(|it| it.as_primitive_opt::<TimestampMicrosecondType>())
             .filter(|it| it.null_count() == 0)
             .ok_or_else(|| mismatch("expected time as microseconds without nulls"))?
-            .values()
             .clone();
         let ns = match batch.column_by_name(TIME_NS) {
             None => None,
@@ -239,6 +237,10 @@ impl Times {
         Ok(Self { us, ns })
     }
 
+    fn us(&self) -> &[i64] {
+        self.us.values()
+    }
+
     /// Nanoseconds below the microsecond, zero when they are not known.
     fn ns(&self, row: usize) -> i16 {
         match &self.ns {
@@ -248,22 +250,22 @@ impl Times {
     }
 
     fn keys(&self) -> impl ExactSizeIterator<Item = (i64, i16)> {
-        self.us.iter().enumerate().map(|(row, &us)| (us, self.ns(row)))
+        self.us().iter().enumerate().map(|(row, &us)| (us, self.ns(row)))
     }
 
     fn is_sorted(&self) -> bool {
         match &self.ns {
-            None => self.us.is_sorted(),
+            None => self.us().is_sorted(),
             Some(_) => self.keys().is_sorted(),
         }
     }
 
     fn first(&self) -> Option<(i64, i16)> {
-        self.us.first().map(|&us| (us, self.ns(0)))
+        self.us().first().map(|&us| (us, self.ns(0)))
     }
 
     fn last(&self) -> Option<(i64, i16)> {
-        self.us.last().map(|&us| (us, self.ns(self.us.len() - 1)))
+        self.us().last().map(|&us| (us, self.ns(self.us.len() - 1)))
     }
 }
 

@@ -100,6 +100,10 @@ pub const TIME: &str = "time";
 /// Name of the column with the nanoseconds below a microsecond, reserved.
 pub const TIME_NS: &str = "time_ns";
 
+/// Name of the partition column, reserved in files: a reader takes it from the path, and would hide
+/// a column of this name behind it.
+pub const DATE: &str = "date";
+
 /// Field metadata key of a column's role ([`Role::name`]).
 pub const METADATA_ROLE: &str = "peristyle.role";
 /// Field metadata key of the name a column had on the wire.

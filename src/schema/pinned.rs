@@ -49,7 +49,8 @@ pub struct PinnedSchema {
     pub closed: bool,
     /// The columns in the order they are written, `time` not among them; names are unique.
     pub columns: Vec<PinnedColumn>,
-    /// Order of the rows in a file: names of `columns` or `time`, each once, at least one.
+    /// Order of the rows wanted in a file: names of `columns` or `time`, each once, at least one.
+    /// Checked and kept; `persist` writes every file in order of `time`.
     pub sort_key: Vec<String>,
 }
 

@@ -1,23 +1,21 @@
-"""MessagePack bodies as real encoders make them: written to a server and read back with DuckDB.
+"""MessagePack bodies as real encoders make them, for the tests that write them to a server.
 
-    python3 tests/clients/msgpack_bodies.py        checks the server of PERISTYLE_URL
     python3 tests/clients/msgpack_bodies.py DIR    writes NAME.msgpack and NAME.json for each body
 
-`tests/corpus/msgpack/clients` is what it wrote, so that `cargo test` needs no Python. NAME.json
-lists the rows the server has to hold afterwards: measurement, time_ns, tags, fields.
+`tests/corpus/msgpack/clients` is what it wrote, so that `cargo test` needs no Python.
+
+NAME.json lists the rows the server has to hold afterwards: measurement, time_ns, tags, fields.
+Needs the package `msgpack`.
 """
 
 import json
-import os
 import pathlib
 import struct
 import sys
-import urllib.request
 import zlib
 
 import msgpack
 
-DATABASE = "msgpack_bodies"
 T0 = 1_700_000_000
 ROWS = 20
 
@@ -178,49 +176,8 @@ def bodies():
     }
 
 
-def post(path, body=b""):
-    request = urllib.request.Request(os.environ["PERISTYLE_URL"] + path, data=body, method="POST")
-    with urllib.request.urlopen(request) as response:
-        return response.status, response.read()
-
-
-def cells(row):
-    """A row as the files hold it: one column for each tag and field, no nulls."""
-    us, ns = divmod(row["time_ns"], 1000)
-    cells = {**row["tags"], **row["fields"], "time": us, "time_ns": ns}
-    return sorted((name, value) for name, value in cells.items() if (name, value) != ("time_ns", 0))
-
-
-def stored(measurement):
-    """The rows of a measurement, in the form of `cells`."""
-    import duckdb
-
-    tables = pathlib.Path(os.environ["PERISTYLE_DATA_DIR"]) / "tables" / DATABASE
-    table = f"read_parquet('{tables / measurement}/**/*.parquet', union_by_name=true)"
-    found = duckdb.sql(f"select * replace (epoch_us(time) as time) from {table}")
-    for values in found.fetchall():
-        row = dict(zip(found.columns, values))
-        row.pop("date", None)
-        present = ((name, value) for name, value in row.items() if value is not None)
-        yield sorted(cell for cell in present if cell != ("time_ns", 0))
-
-
-def check():
-    expected = {}
-    for name, (body, rows) in bodies().items():
-        answer = post(f"/api/v1/write/msgpack?db={DATABASE}", body)
-        assert answer == (204, b""), (name, answer)
-        for row in rows:
-            expected.setdefault(row["measurement"], []).append(cells(row))
-    status, answer = post(f"/api/v1/flush?db={DATABASE}")
-    count = sum(map(len, expected.values()))
-    assert status == 200 and json.loads(answer)["rows"] == count, answer
-    for measurement, rows in expected.items():
-        found = sorted(stored(measurement))
-        assert found == sorted(rows), (measurement, found[:2], sorted(rows)[:2])
-
-
-def write(folder):
+def main():
+    folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for name, (body, rows) in bodies().items():
         (folder / f"{name}.msgpack").write_bytes(body)
@@ -228,7 +185,4 @@ def write(folder):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        write(pathlib.Path(sys.argv[1]))
-    else:
-        check()
+    main()

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Starts a release server on a free loopback port and runs the Python checks of this folder with it.
+# Starts a release server on a free loopback port and runs the Python checks of this folder.
 #
-#   tests/clients/run.sh                    all *.py, in order of their names
-#   tests/clients/run.sh walk_through.py    only these
+#   tests/clients/run.sh                     all check_*.py, in order of their names
+#   tests/clients/run.sh check_msgpack.py    only these
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 cd "$here/../.."
@@ -49,7 +49,7 @@ done
 export PERISTYLE_URL
 
 scripts=("$@")
-[ "${#scripts[@]}" -gt 0 ] || scripts=("$here"/*.py)
+[ "${#scripts[@]}" -gt 0 ] || scripts=("$here"/check_*.py)
 for script in "${scripts[@]}"; do
     name="$(basename "$script")"
     printf -- '-- %s\n' "$name"

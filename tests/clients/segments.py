@@ -1,5 +1,7 @@
-"""Reads the Parquet files of a measurement as their users do: by DuckDB and by pyarrow."""
+"""Reads the files of a measurement as their users do, by DuckDB and by pyarrow; compares them."""
 
+import decimal
+import math
 from pathlib import Path
 
 import duckdb
@@ -66,3 +68,67 @@ def read_by_pyarrow(directory):
 
 
 READERS = {"DuckDB": read_by_duckdb, "pyarrow": read_by_pyarrow}
+
+
+def values_of(column):
+    """Plain values: timestamps as microseconds, whole decimals as integers."""
+    if pyarrow.types.is_timestamp(column.type):
+        column = column.cast(pyarrow.timestamp("us", column.type.tz)).cast(pyarrow.int64())
+    values = column.to_pylist()
+    return [int(it) if isinstance(it, decimal.Decimal) else it for it in values]
+
+
+def is_equal_sum(values, expected):
+    present = [it for it in values if it is not None]
+    if any(isinstance(it, float) for it in present):
+        return math.isclose(math.fsum(present), expected, rel_tol=1e-9, abs_tol=1e-12)
+    return sum(present) == expected
+
+
+def differences_of_column(column, expected):
+    values = values_of(column)
+    count = sum(it is not None for it in values)
+    if "type" in expected and str(column.type) != expected["type"]:
+        yield f"expected type {expected['type']}, found {column.type}"
+    if "count" in expected and count != expected["count"]:
+        yield f"expected {expected['count']} values, found {count}"
+    if "sum" in expected and not is_equal_sum(values, expected["sum"]):
+        yield f"expected a sum of {expected['sum']}"
+    if "values" in expected and values != expected["values"]:
+        yield f"expected {expected['values']}, found {values}"
+
+
+def differences_of_table(table, expected):
+    if "rows" in expected and table.num_rows != expected["rows"]:
+        yield f"expected {expected['rows']} rows, found {table.num_rows}"
+    for name in expected.get("absent", []):
+        if name in table.column_names:
+            yield f"{name}: expected no such column"
+    for name, column in expected.get("columns", {}).items():
+        if name not in table.column_names:
+            yield f"{name}: expected a column, found {table.column_names}"
+            continue
+        for difference in differences_of_column(table[name], column):
+            yield f"{name}: {difference}"
+
+
+def differences(data_dir, expected):
+    """One line for each difference between the files and `expected`, which is
+
+        {DATABASE: {MEASUREMENT: {
+            "rows": 3,
+            "columns": {COLUMN: {               each key may be left out
+                "type": "double",               as pyarrow names it
+                "count": 2,                     values that are not null
+                "sum": 1.5,                     integers exactly, floats within 1e-9
+                "values": [0.5, None, 1.0]      in order of time; times in microseconds
+            }},
+            "absent": [COLUMN]                  columns that must not exist
+        }}}
+    """
+    for database, measurements in expected.items():
+        for measurement, table in measurements.items():
+            directory = directory_of(data_dir, database, measurement)
+            for reader, read in READERS.items():
+                for difference in differences_of_table(read(directory), table):
+                    yield f"{reader}: {database}/{measurement}: {difference}"

@@ -58,7 +58,11 @@ impl Columns {
 }
 
 /// `value` in the kind of `column`, if that loses nothing (decision 5).
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "the result is converted back and compared"
+)]
 fn coerce(value: &Value, column: &Value) -> Option<Value> {
     let wide = match (value, column) {
         (Value::Int(value), _) => i128::from(*value),

@@ -9,6 +9,8 @@ mod binary;
 
 mod config;
 
+mod formats_agree;
+
 mod gather;
 
 mod http;

@@ -17,6 +17,7 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Encoding, LogicalType};
 use peristyle::persist::{Operation, SegmentRequest, Store, layout, write_segments};
 use peristyle::schema::{METADATA_KIND, METADATA_NAME, METADATA_ROLE};
 use peristyle::segment::SegmentMeta;
@@ -83,21 +84,21 @@ fn column(name: &str, rows: &[Row]) -> ArrayRef {
     }
     match name {
         "time" | "seen" => {
-            Arc::new(TimestampMicrosecondArray::from_iter(values!(Time)).with_timezone("UTC"))
+            Arc::new(values!(Time).collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
         }
-        "time_ns" => Arc::new(Int16Array::from_iter(values!(Ns))),
+        "time_ns" => Arc::new(values!(Ns).collect::<Int16Array>()),
         "host" => {
             let mut tags = StringDictionaryBuilder::<UInt32Type>::new();
             tags.extend(values!(Tag));
             Arc::new(tags.finish())
         }
-        "usage" | "never" => Arc::new(Float64Array::from_iter(values!(F64))),
-        "count" => Arc::new(Int64Array::from_iter(values!(I64))),
+        "usage" | "never" => Arc::new(values!(F64).collect::<Float64Array>()),
+        "count" => Arc::new(values!(I64).collect::<Int64Array>()),
         "big" => Arc::new(
-            Decimal128Array::from_iter(values!(Decimal)).with_precision_and_scale(20, 0).unwrap(),
+            values!(Decimal).collect::<Decimal128Array>().with_precision_and_scale(20, 0).unwrap(),
         ),
-        "ok" => Arc::new(BooleanArray::from_iter(values!(Bool))),
-        "a.b c" => Arc::new(StringArray::from_iter(values!(String))),
+        "ok" => Arc::new(values!(Bool).collect::<BooleanArray>()),
+        "a.b c" => Arc::new(values!(String).collect::<StringArray>()),
         _ => panic!("{name}"),
     }
 }
@@ -159,13 +160,14 @@ fn read(path: &Path) -> Vec<Row> {
         let batch = batch.unwrap();
         for at in 0..batch.num_rows() {
             let cells = batch.schema_ref().fields().iter().zip(batch.columns());
-            rows.push(Row::from_iter(cells.filter_map(|(field, array)| {
+            let present = cells.filter_map(|(field, array)| {
                 let value = match value(array, at)? {
                     Value::String(value) if field.name() == "host" => Value::Tag(value),
                     value => value,
                 };
                 Some((field.name().clone(), value))
-            })));
+            });
+            rows.push(present.collect());
         }
     }
     rows
@@ -259,6 +261,88 @@ fn the_footer_describes_the_file() {
     let host = reader.schema().field(1);
     assert_eq!(host.data_type(), &DataType::Utf8, "a tag is a plain string to readers");
     assert_eq!(host.metadata(), schema().field(2).metadata());
+}
+
+/// The rows of the table in `schemas/segment.md` that begins with `heading`, cut into cells.
+fn contract(heading: &str) -> Vec<Vec<&'static str>> {
+    include_str!("../../schemas/segment.md")
+        .lines()
+        .skip_while(|it| !it.starts_with(heading))
+        .skip(2)
+        .take_while(|it| it.starts_with('|'))
+        .map(|it| it.trim_matches('|').split(" | ").map(|it| it.trim_matches([' ', '`'])).collect())
+        .collect()
+}
+
+#[test]
+fn columns_and_footer_are_as_the_contract_says() {
+    let (_directory, store) = open();
+    let all = [
+        ("time_ns", Value::Ns(1)),
+        ("host", Value::Tag("a".into())),
+        ("usage", Value::F64(1.0)),
+        ("count", Value::I64(1)),
+        ("big", Value::Decimal(1)),
+        ("ok", Value::Bool(true)),
+        ("a.b c", Value::String("b".into())),
+        ("seen", Value::Time(1)),
+    ];
+    let rows: Vec<_> = (0..3).map(|us| row(us, &all)).collect();
+    let segments = write_segments(&store, &request(vec![batch(&rows, false)], 1)).unwrap();
+    let file = File::open(store.data_dir().join(&segments[0].path)).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let metadata = reader.metadata();
+    let names = [
+        ("time", "time"),
+        ("time_ns", "time_ns"),
+        ("tag", "host"),
+        ("string", "a.b c"),
+        ("float", "usage"),
+        ("integer", "count"),
+        ("unsigned", "count"),
+        ("unsigned as decimal", "big"),
+        ("boolean", "ok"),
+        ("timestamp", "seen"),
+    ];
+    let expected = contract("| column |");
+    assert_eq!(expected.len(), names.len());
+    for (row, (kind, name)) in expected.iter().zip(names) {
+        let group = metadata.row_group(0);
+        let at = group.columns().iter().position(|it| it.column_path().parts() == [name]).unwrap();
+        let column = group.column(at);
+        let logical = match column.column_descr().logical_type_ref() {
+            None => String::new(),
+            Some(LogicalType::String) => ", STRING".to_owned(),
+            Some(LogicalType::Timestamp(it)) if it.is_adjusted_to_u_t_c => {
+                format!(", TIMESTAMP({:?}, UTC)", it.unit)
+            }
+            Some(LogicalType::Integer(it)) if it.is_signed => {
+                format!(", INTEGER({}, signed)", it.bit_width)
+            }
+            Some(LogicalType::Decimal(it)) => format!(", DECIMAL({}, {})", it.precision, it.scale),
+            Some(other) => format!(", {other:?}"),
+        };
+        // A dictionary itself is PLAIN, and levels are RLE.
+        let has_dictionary = column.dictionary_page_offset().is_some();
+        let is_of_values = |it| it != Encoding::RLE && !(it == Encoding::PLAIN && has_dictionary);
+        let encodings: Vec<_> =
+            column.encodings().filter(|it| is_of_values(*it)).map(|it| it.to_string()).collect();
+        let statistics = match (column.statistics(), column.column_index_offset()) {
+            (None, _) => "none",
+            (Some(_), None) => "chunk",
+            (Some(_), Some(_)) => "page, chunk",
+        };
+        let found = [
+            kind.to_owned(),
+            format!("{}{logical}", column.column_type()),
+            encodings.join(", "),
+            statistics.to_owned(),
+        ];
+        assert_eq!(found, row.as_slice());
+    }
+    let pairs = metadata.file_metadata().key_value_metadata().unwrap();
+    let keys: Vec<_> = pairs.iter().map(|it| it.key.as_str()).collect();
+    assert_eq!(keys, contract("| key |").iter().map(|it| it[0]).collect::<Vec<_>>());
 }
 
 #[test]
@@ -417,7 +501,7 @@ fn nothing_is_overwritten_and_a_late_failure_takes_all_back() {
     fs::write(&second, "somebody else's").unwrap();
     let error = write_segments(&store, &two_days(1)).unwrap_err();
     assert_eq!((error.operation, error.path.as_path()), (Operation::Publish, second.as_path()));
-    assert_eq!(files(&tables(&store)), [second.clone()]);
+    assert_eq!(files(&tables(&store)), std::slice::from_ref(&second));
     assert_eq!(fs::read_to_string(second).unwrap(), "somebody else's");
 }
 
@@ -431,7 +515,7 @@ fn a_file_in_the_place_of_a_directory_fails_and_leaves_nothing() {
     let error = write_segments(&store, &two_days(1)).unwrap_err();
     let date = stranger.to_string_lossy().into_owned();
     assert!(error.to_string().contains(&date), "{error}");
-    assert_eq!(files(&tables(&store)), [stranger.clone()]);
+    assert_eq!(files(&tables(&store)), std::slice::from_ref(&stranger));
     fs::remove_file(&stranger).unwrap();
     assert_eq!(write_segments(&store, &two_days(1)).unwrap().len(), 2, "the retry succeeds");
 }

@@ -84,7 +84,7 @@ impl Shard {
 
     /// Seals everything and gives the chunks away.
     pub fn chunks(&mut self) -> Vec<Chunk> {
-        self.tables.take_chunks(None)
+        self.tables.take_chunks(None, false)
     }
 
     /// Seals everything and reads it back, chunk by chunk in row order.

@@ -14,7 +14,10 @@ use crate::lines::{self, Outcome};
 use crate::naive::line_protocol::{Row, Value};
 
 /// Corpus file and line of a record we do not follow, and why.
-const DEPARTURES: &[(&str, usize, &str)] = &[
+type Departure = (&'static str, usize, &'static str);
+
+/// What we read otherwise than the source.
+const DEPARTURES: &[Departure] = &[
     ("corpus-encode", 50, "D25: `\\n` in a string stays two characters"),
     ("corpus-encode", 60, "D7: `\\\\ ` ends the tag value by the v3 rule, which comes first"),
     ("corpus-encode", 113, "D7: `\\\\=` ends the tag key by the v3 rule, which comes first"),
@@ -31,7 +34,7 @@ const DEPARTURES: &[(&str, usize, &str)] = &[
 ];
 
 /// Records whose rows the columns refuse: the source knows no columns.
-const COLUMN_CONFLICTS: &[(&str, usize, &str)] = &[
+const COLUMN_CONFLICTS: &[Departure] = &[
     ("influxdb3", 102, "decision 5: `value` is a float, then a string"),
     ("recommended", 213, "decision 5: `f` is a string, then a float"),
 ];
@@ -108,7 +111,7 @@ fn expected_value(field: &OwnedValue) -> Value {
 }
 
 /// Runs every vector through `decode`; a listed departure must depart, no other may.
-fn check(decode: fn(&[u8], Precision) -> Outcome, departures: &[&[(&str, usize, &str)]]) {
+fn check(decode: fn(&[u8], Precision) -> Outcome, departures: &[&[Departure]]) {
     let vectors = vectors();
     assert_eq!(vectors.len(), 7221);
     let mut failures = String::new();

@@ -109,14 +109,11 @@ impl Decoder<'_> {
         let mut at = self.skip_spaces(head_end);
         loop {
             let predicted = builder.predict(self.body.window(at)?);
-            let value_end = match predicted {
-                Some(key) => {
-                    self.foreseen_value(at + key.key_len, key.column, key.kind, builder)?
-                }
-                None => {
-                    let (column, value_at) = self.key(at, builder)?;
-                    self.value(value_at, column, builder)?
-                }
+            let value_end = if let Some(key) = predicted {
+                self.foreseen_value(at + key.key_len, key.column, key.kind, builder)?
+            } else {
+                let (column, value_at) = self.key(at, builder)?;
+                self.value(value_at, column, builder)?
             };
             if self.byte(value_end) != Some(b',') {
                 return Some(value_end);

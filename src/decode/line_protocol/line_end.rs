@@ -36,12 +36,11 @@ pub(super) fn logical(
             b'=' if in_fields => equals += 1,
             b',' if in_fields => commas += 1,
             b'"' if in_fields && equals > commas => {
-                match string_end(bytes, at + 1, is_multi_line) {
-                    Some(quote) => at = quote,
-                    None => {
-                        *unterminated += usize::from(is_multi_line);
-                        return Err(Unterminated);
-                    }
+                if let Some(quote) = string_end(bytes, at + 1, is_multi_line) {
+                    at = quote;
+                } else {
+                    *unterminated += usize::from(is_multi_line);
+                    return Err(Unterminated);
                 }
             }
             _ => {}

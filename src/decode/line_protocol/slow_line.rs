@@ -14,28 +14,21 @@ impl Decoder<'_> {
     /// Takes or refuses the line at `start` and returns where the next one starts.
     #[inline(never)]
     pub(super) fn slow_line(&mut self, start: usize, database: &mut Database) -> usize {
-        let end = match line_end::logical(self.bytes, start, &mut self.unterminated) {
-            Ok(end) => {
-                let has_return = self.bytes.get(start..end).is_some_and(|it| it.ends_with(b"\r"));
-                let trimmed = end - usize::from(has_return);
-                match self.take_line(start, trimmed, database) {
-                    Ok(dropped) => {
-                        self.report.accepted += 1;
-                        self.report.dropped_fields += dropped;
-                    }
-                    Err(Refusal::Line(reason)) => self.reject(start, trimmed, reason),
-                    Err(Refusal::Columns(error)) => {
-                        self.reject(start, trimmed, Reason::Append(error));
-                    }
-                }
-                end
-            }
-            Err(line_end::Unterminated) => {
-                let end = line_end::physical(self.bytes, start);
-                self.reject(start, end, Reason::LineProtocol(LineError::UnbalancedQuotes));
-                end
-            }
+        let Ok(end) = line_end::logical(self.bytes, start, &mut self.unterminated) else {
+            let end = line_end::physical(self.bytes, start);
+            self.reject(start, end, Reason::LineProtocol(LineError::UnbalancedQuotes));
+            return self.next_line(start, end);
         };
+        let has_return = self.bytes.get(start..end).is_some_and(|it| it.ends_with(b"\r"));
+        let trimmed = end - usize::from(has_return);
+        match self.take_line(start, trimmed, database) {
+            Ok(dropped) => {
+                self.report.accepted += 1;
+                self.report.dropped_fields += dropped;
+            }
+            Err(Refusal::Line(reason)) => self.reject(start, trimmed, reason),
+            Err(Refusal::Columns(error)) => self.reject(start, trimmed, Reason::Append(error)),
+        }
         self.next_line(start, end)
     }
 

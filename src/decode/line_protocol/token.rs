@@ -251,7 +251,7 @@ pub(super) fn boolean(word: &[u8]) -> Option<bool> {
 
 /// `NaN`, `Inf` or `Infinity` in any case; infinities may have a sign.
 fn is_not_finite(word: &[u8]) -> bool {
-    let unsigned = word.strip_prefix(b"-").or(word.strip_prefix(b"+")).unwrap_or(word);
+    let unsigned = word.strip_prefix(b"-").or_else(|| word.strip_prefix(b"+")).unwrap_or(word);
     let is = |name: &[u8]| unsigned.eq_ignore_ascii_case(name);
     word.eq_ignore_ascii_case(b"nan") || is(b"inf") || is(b"infinity")
 }

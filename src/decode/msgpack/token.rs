@@ -1,18 +1,11 @@
 //! A bounded reader of one `MessagePack` token at a time.
 //!
 //! ```text
-<<<<<<< HEAD
 //! 00-7f  positive fixint    c0     nil             ca cb  float 32, 64    d9-db  str 8 .. 32
 //! 80-8f  fixmap             c1     unassigned      cc-cf  uint 8 .. 64    dc dd  array 16, 32
 //! 90-9f  fixarray           c2 c3  false, true     d0-d3  int 8 .. 64     de df  map 16, 32
 //! a0-bf  fixstr             c4-c6  bin 8 .. 32     d4-d8  fixext 1 .. 16  c7-c9  ext 8 .. 32
 //! e0-ff  negative fixint
-=======
-//! 00-7f  positive fixint     c0     nil          ca cb     float 32, 64   d9-db  str 8, 16, 32
-//! 80-8f  fixmap              c1     unassigned   cc-cf     uint 8 .. 64   dc dd  array 16, 32
-//! 90-9f  fixarray            c2 c3  false, true  d0-d3     int 8 .. 64    de df  map 16, 32
-//! a0-bf  fixstr              c4-c6  bin 8 .. 32  c7-c9, d4-d8  ext        e0-ff  negative fixint
->>>>>>> main
 //! ```
 //!
 //! Nothing is allocated and nothing recurses. A length is believed only as far as the body goes: a

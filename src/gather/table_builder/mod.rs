@@ -124,15 +124,21 @@ impl TableBuilder {
         self.series.len()
     }
 
-    /// Bytes held, spare capacity not counted.
-    pub(super) fn byte_len(&self) -> usize {
+    /// Bytes that a seal takes away, spare capacity not counted.
+    pub(super) fn row_bytes(&self) -> usize {
         self.columns.iter().map(ColumnBuilder::byte_len).sum::<usize>()
             + self.times.byte_len()
             + self.series_rows.len() * 4
-            + self.series.byte_len()
     }
 
-    // One row.
+    /// Bytes of series and tag values, which outlive a seal.
+    pub(super) fn series_bytes(&self) -> usize {
+        let dictionary = |column: &ColumnBuilder| match &column.values {
+            Values::Tag(values) => values.byte_len(),
+            _ => 0,
+        };
+        self.series.byte_len() + self.columns.iter().map(dictionary).sum::<usize>()
+    }
 
     /// Foresees the next key of the open row from the `window` of bytes at its place.
     #[inline]
