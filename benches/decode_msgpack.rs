@@ -60,7 +60,7 @@ impl Shard {
         assert_eq!(report.rejected, 0);
         self.bodies += 1;
         if self.bodies.is_multiple_of(BODIES_PER_TAKE) {
-            black_box(self.tables.take_chunks(None));
+            black_box(self.tables.take_chunks(None, false));
         }
         report.accepted
     }
