@@ -45,7 +45,7 @@ EXPECTED_KINDS = {
 
 
 def shapes():
-    """The shapes of MessagePack, row `n` at `MS + n`, each with the tag and the field it carries."""
+    """The shapes of MessagePack; row `n` is at `MS + n`, with host `hn` and value `n + 0.5`."""
     yield {"m": "shapes", "t": MS, "h": "h0", "fields": {"v": 0.5}}
     yield {"fields": {"v": 1.5}, "tags": {"host": "h1"}, "t": MS + 1, "m": "shapes"}
     yield {"batch": [{"m": "shapes", "t": MS + 2, "h": "h2", "fields": {"v": 2.5}}]}
