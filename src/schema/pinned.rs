@@ -15,7 +15,8 @@
 //! A pin fixes kinds and roles that the first accepted value would fix otherwise, so that a float
 //! that happens to start with `0i` is a float for ever. The shipped ones ([`SHIPPED`]) are the
 //! common inputs of Telegraf. Nothing is pinned unless the user asks for it, because a pin decides
-//! over the first accepted value ([`Source`]). Unknown keys, kinds and roles are errors that name the file and the key.
+//! over the first accepted value ([`Source`]). Unknown keys, kinds and roles are errors that name
+//! the file and the key.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

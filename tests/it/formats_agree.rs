@@ -17,7 +17,7 @@ fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => prop::sample::select(vec!["host", "cpu", "used", "a", "b", "c", "idle"])
             .prop_map(str::to_owned),
-        1 => "[a-zA-Z0-9_ ,=.%é]{1,12}",
+        1 => "[a-zA-Z0-9_ ,=.%\u{e9}]{1,12}",
     ]
     .prop_filter("reserved", |name| name != "time")
 }
@@ -34,7 +34,7 @@ fn value(name: &str, seed: u64) -> Value {
 }
 
 fn row() -> impl Strategy<Value = Row> {
-    let tags = btree_map(name(), "[a-z0-9 ,=é]{1,8}", 0..4);
+    let tags = btree_map(name(), "[a-z0-9 ,=\u{e9}]{1,8}", 0..4);
     let fields = btree_map(name(), any::<u64>(), 1..5);
     let measurement = prop_oneof![Just("m".to_owned()), Just("cpu load".to_owned())];
     (measurement, tags, fields, 0..4_000_000_000_000_000_000_i64).prop_map(
