@@ -52,7 +52,7 @@ impl Columns {
         row.tags = tags;
         for (name, value) in &mut row.fields {
             let column = widened.0.entry((row.measurement.clone(), name.clone()));
-            *value = coerce(value, column.or_insert(Some(value.clone())).as_ref()?)?;
+            *value = coerce(value, column.or_insert_with(|| Some(value.clone())).as_ref()?)?;
         }
         *self = widened;
         Some(row)
