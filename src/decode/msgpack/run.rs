@@ -221,15 +221,9 @@ fn run_strings(
     rows: usize,
     limits: &Limits,
 ) -> Option<()> {
-    let values = table.run_str(index)?;
-    for _ in 0..rows {
-        let bytes = string(&mut it)?;
-        if bytes.len() > limits.string_bytes_max {
-            return None;
-        }
-        values.push(std::str::from_utf8(bytes).ok()?);
-    }
-    Some(())
+    let max = limits.string_bytes_max;
+    let next = |_| string(&mut it).filter(|bytes| bytes.len() <= max);
+    table.run_str(index)?.push_all((0..rows).map(next))
 }
 
 /// Values with nils among them, booleans, binary, timestamps.
