@@ -28,6 +28,27 @@ impl StringValues {
         self.close();
     }
 
+    /// Appends all of `values`, each of which has to be UTF-8; `None` when one is not, and then
+    /// the values pushed are for the caller to undo.
+    ///
+    /// One check of all bytes is several times cheaper than one for each value: together they are
+    /// UTF-8, and each starts where a character does.
+    pub fn push_all<'v>(
+        &mut self,
+        values: impl IntoIterator<Item = Option<&'v [u8]>>,
+    ) -> Option<()> {
+        let start = self.bytes.len();
+        let mut continuations = false;
+        for value in values {
+            let value = value?;
+            continuations |= value.first().is_some_and(|byte| byte & 0xc0 == 0x80);
+            self.bytes.extend_from_slice(value);
+            self.close();
+        }
+        let is_utf8 = self.bytes.get(start..).is_some_and(|it| std::str::from_utf8(it).is_ok());
+        (is_utf8 && !continuations).then_some(())
+    }
+
     #[inline]
     fn close(&mut self) {
         #[expect(

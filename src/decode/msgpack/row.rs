@@ -13,6 +13,7 @@ use super::time;
 use super::token::{Nesting, Reader, Token};
 use super::value::{Filled, HOST, append_fields, append_tags};
 use crate::decode::cursor::Body;
+use crate::decode::precision;
 use crate::gather::{AppendError, SeriesIndex, TableBuilder, TableIndex};
 use crate::timestamp::Timestamp;
 
@@ -158,20 +159,26 @@ impl<'a> Decoder<'a, '_> {
         let at = it.at;
         match key {
             Key::M | Key::Name if row.raw.measurement.is_empty() => {
-                it.token().ok()?;
+                if it.fixstr().is_none() {
+                    it.token().ok()?;
+                }
                 row.raw.measurement = it.since(at);
             }
             Key::T | Key::Time if row.time.is_none() => {
-                let token = it.token().ok()?;
-                row.time = Some(time::from_token(&token, key, at, self.context.received).ok()?);
+                row.time = Some(match it.common_integer() {
+                    Some(value) => precision::from_magnitude(value)?,
+                    None => self.stream_time(it)?,
+                });
             }
             Key::H if row.raw.host.is_empty() => {
-                it.token().ok()?;
+                if it.fixstr().is_none() {
+                    it.token().ok()?;
+                }
                 row.raw.host = it.since(at);
                 row.series = None;
             }
             Key::Tags if row.raw.tags.is_empty() => {
-                if it.skip(1).ok()? == Nesting::TooDeep {
+                if it.skip_fixstr_map().is_none() && it.skip(1).ok()? == Nesting::TooDeep {
                     return None;
                 }
                 row.raw.tags = it.since(at);
@@ -187,6 +194,14 @@ impl<'a> Decoder<'a, '_> {
             _ => return None,
         }
         Some(())
+    }
+
+    /// A time that is no common integer.
+    #[inline(never)]
+    fn stream_time(&self, it: &mut Reader<'a>) -> Option<Timestamp> {
+        let at = it.at;
+        let token = it.token().ok()?;
+        time::from_token(&token, Key::T, at, self.context.received).ok()
     }
 
     /// The table of a row: by its series, if that is known, else by its measurement.

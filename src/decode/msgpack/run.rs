@@ -150,11 +150,32 @@ fn run_integers(
         _ => {
             values.reserve(rows);
             for _ in 0..rows {
-                let Token::Int(value) = it.token().ok()? else { return None };
-                values.push(value);
+                values.push(match it.common_integer() {
+                    Some(value) => value,
+                    None => integer(&mut it)?,
+                });
             }
             Some(())
         }
+    }
+}
+
+#[inline(never)]
+fn integer(it: &mut Reader<'_>) -> Option<i64> {
+    match it.token().ok()? {
+        Token::Int(value) => Some(value),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn string<'a>(it: &mut Reader<'a>) -> Option<&'a [u8]> {
+    if let Some(text) = it.fixstr() {
+        return Some(text);
+    }
+    match it.token().ok()? {
+        Token::Str(text) => Some(text),
+        _ => None,
     }
 }
 
@@ -200,15 +221,9 @@ fn run_strings(
     rows: usize,
     limits: &Limits,
 ) -> Option<()> {
-    let values = table.run_str(index)?;
-    for _ in 0..rows {
-        let Token::Str(bytes) = it.token().ok()? else { return None };
-        if bytes.len() > limits.string_bytes_max {
-            return None;
-        }
-        values.push(std::str::from_utf8(bytes).ok()?);
-    }
-    Some(())
+    let max = limits.string_bytes_max;
+    let next = |_| string(&mut it).filter(|bytes| bytes.len() <= max);
+    table.run_str(index)?.push_all((0..rows).map(next))
 }
 
 /// Values with nils among them, booleans, binary, timestamps.
@@ -239,7 +254,7 @@ fn run_tags(
     }
     let mut last: Option<(&[u8], TagKey)> = None;
     for _ in 0..scan.rows {
-        let Token::Str(bytes) = it.token().ok()? else { return None };
+        let bytes = string(&mut it)?;
         let key = match last {
             Some((value, key)) if value == bytes => key,
             _ => {

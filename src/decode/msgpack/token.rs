@@ -231,6 +231,66 @@ impl<'a> Reader<'a> {
         })
     }
 
+    // The commonest tokens, each read without going through a `Token` in memory: that is a stalled
+    // load in a loop over values. `None` is another token, or a break; the position stays.
+
+    /// Reads a `float 64`.
+    #[inline(always)]
+    pub(super) fn float_64(&mut self) -> Option<f64> {
+        let [0xcb, value @ ..] = self.bytes.get(self.at..)?.first_chunk::<9>()? else {
+            return None;
+        };
+        self.at += 9;
+        Some(f64::from_be_bytes(*value))
+    }
+
+    /// Reads a fixint, or an integer of 64 bits that fits an `i64`.
+    #[inline(always)]
+    pub(super) fn common_integer(&mut self) -> Option<i64> {
+        let rest = self.bytes.get(self.at..)?;
+        let marker = *rest.first()?;
+        if !(0x80..0xe0).contains(&marker) {
+            self.at += 1;
+            return Some(i64::from(marker.cast_signed()));
+        }
+        let [0xcf | 0xd3, value @ ..] = rest.first_chunk::<9>()? else { return None };
+        let value = i64::from_be_bytes(*value);
+        if marker == 0xcf && value < 0 {
+            return None;
+        }
+        self.at += 9;
+        Some(value)
+    }
+
+    /// Reads a string of up to 31 bytes.
+    #[inline(always)]
+    pub(super) fn fixstr(&mut self) -> Option<&'a [u8]> {
+        let rest = self.bytes.get(self.at..)?;
+        let len = usize::from(rest.first()? ^ 0xa0);
+        if len >= 32 {
+            return None;
+        }
+        let text = rest.get(1..=len)?;
+        self.at += 1 + len;
+        Some(text)
+    }
+
+    /// Moves behind a map of up to 15 pairs of such strings.
+    #[inline(always)]
+    pub(super) fn skip_fixstr_map(&mut self) -> Option<()> {
+        let mut it = *self;
+        let pairs = it.bytes.get(it.at)? ^ 0x80;
+        if pairs >= 16 {
+            return None;
+        }
+        it.at += 1;
+        for _ in 0..2 * pairs {
+            it.fixstr()?;
+        }
+        *self = it;
+        Some(())
+    }
+
     /// Tokens that no hot path waits for.
     fn rare(&mut self, at: usize, marker: Marker) -> Result<Token<'a>, Break> {
         let len = match marker {

@@ -116,17 +116,36 @@ pub(super) fn append_fields(
                     continue;
                 };
                 it.at += found.key_len;
-                let value_at = it.at;
-                let token = it.token()?;
-                let excerpt = || excerpt_at(body, key_at);
-                let is_value = append(table, found.column, &token, excerpt, value_at)?;
-                filled.values += usize::from(is_value);
+                if let Some(value) = it.float_64() {
+                    table.append_f64(found.column, value)?;
+                    filled.values += 1;
+                } else if let Some(value) = it.common_integer() {
+                    table.append_i64(found.column, value)?;
+                    filled.values += 1;
+                } else {
+                    let is_value = append_next(table, found.column, it, body, key_at)?;
+                    filled.values += usize::from(is_value);
+                }
             }
         }
         Token::Array(values) => append_unnamed(table, it, values, text, &mut filled)?,
         other => return Err(ItemError::WrongValue { key, found: other.found(), at }.into()),
     }
     Ok(filled)
+}
+
+/// Appends the value at `it`, which is another than the commonest.
+#[inline(never)]
+fn append_next(
+    table: &mut TableBuilder,
+    column: ColumnIndex,
+    it: &mut Reader<'_>,
+    body: Body<'_>,
+    key_at: usize,
+) -> Result<bool, Stop> {
+    let at = it.at;
+    let token = it.token()?;
+    append(table, column, &token, || excerpt_at(body, key_at), at)
 }
 
 /// The name at `key_at`, which was read before.
