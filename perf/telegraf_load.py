@@ -281,7 +281,7 @@ def compare(connection, glob, sent):
             yield f"{name}: expected count and sum {pair}, found {list(found)}"
     for name, values in sorted(sent.floats.items()):
         query = f'SELECT "{name}" FROM {source} WHERE "{name}" IS NOT NULL'
-        found = connection.execute(query).fetchnumpy()[name].tolist()
+        found = connection.sql(query).to_arrow_table().column(0).to_pylist()
         if len(found) != len(values):
             yield f"{name}: expected {len(values)} values, found {len(found)}"
         elif not math.isclose(float_total(found), float_total(values), rel_tol=1e-9):
