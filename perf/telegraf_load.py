@@ -265,12 +265,12 @@ def compare(connection, glob, sent):
     source = f"read_parquet('{glob}', union_by_name=true, hive_partitioning=true)"
 
     def one(query):
-        return connection.execute(query).fetchone()
+        return connection.sql(query).fetchall()[0]
 
     (rows,) = one(f"SELECT count(*) FROM {source}")
     if rows != sent.rows:
         yield f"expected {sent.rows} rows, found {rows}"
-    columns = {it[0] for it in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+    columns = {it[0] for it in connection.sql(f"DESCRIBE SELECT * FROM {source}").fetchall()}
     expected = {"time", "date", *sent.integers, *sent.floats, *sent.strings}
     if columns != expected:
         yield f"expected columns {sorted(expected)}, found {sorted(columns)}"
@@ -281,14 +281,14 @@ def compare(connection, glob, sent):
             yield f"{name}: expected count and sum {pair}, found {list(found)}"
     for name, values in sorted(sent.floats.items()):
         query = f'SELECT "{name}" FROM {source} WHERE "{name}" IS NOT NULL'
-        found = connection.execute(query).fetchnumpy()[name].tolist()
+        found = connection.sql(query).to_arrow_table().column(0).to_pylist()
         if len(found) != len(values):
             yield f"{name}: expected {len(values)} values, found {len(found)}"
         elif not math.isclose(float_total(found), float_total(values), rel_tol=1e-9):
             yield f"{name}: expected a sum of {float_total(values)}, found {float_total(found)}"
     for name, counts in sorted(sent.strings.items()):
         query = f'SELECT "{name}", count(*) FROM {source} WHERE "{name}" IS NOT NULL GROUP BY 1'
-        if dict(connection.execute(query).fetchall()) != counts:
+        if dict(connection.sql(query).fetchall()) != counts:
             yield f"{name}: expected other counts of its {len(counts)} values"
 
 

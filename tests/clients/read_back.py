@@ -30,7 +30,7 @@ EXPECTED_KINDS = {
     "rows": 4,
     "columns": {
         "time": {"type": "timestamp[us, tz=UTC]", "values": [-1, 0, 1, DAY_US]},
-        "time_ns": {"type": "int16", "values": [999, 1, 999, None]},
+        "time_ns": {"type": "int16", "values": [999, 1, 999, 0]},
         "Host": {"type": "string", "values": ["c", None, "a b", None]},
         "\u00e9": {"type": "string", "values": [None, None, "\u00fc", None]},
         "f": {"type": "double", "values": [None, 1.5, 2.0, 0.1], "count": 3, "sum": 3.6},
