@@ -56,7 +56,8 @@ impl Random {
 fn head(host: u64) -> String {
     format!(
         "cpu,hostname=host_{host},region=eu-central-1,datacenter=eu-central-1a,rack={},\
-         os=Ubuntu15.10,arch=x86,team=SF,service={},service_version={},service_environment=production",
+         os=Ubuntu15.10,arch=x86,team=SF,service={},service_version={},\
+         service_environment=production",
         host % 100,
         host % 20,
         host % 2
@@ -151,7 +152,7 @@ impl Shard {
     }
 
     fn clear(&mut self) {
-        let chunks = self.tables.take_chunks(None);
+        let chunks = self.tables.take_chunks(None, false);
         black_box(chunks);
     }
 }

@@ -14,6 +14,8 @@
 //! Two rules guess a unit from a magnitude, because two servers do: InfluxDB 3's for line protocol
 //! ([`Precision::Auto`]) and Arc's for `MessagePack` ([`from_magnitude`]).
 
+use std::ops::Range;
+
 use crate::timestamp::Timestamp;
 
 /// Unit of the timestamps in a body.
@@ -95,18 +97,38 @@ impl Precision {
     }
 }
 
-/// The time a bare integer means in Arc's `MessagePack`: below 10^10 seconds, below 10^13
-/// milliseconds, below 10^16 microseconds, else nanoseconds.
+/// A unit that is a whole number of microseconds, and the magnitudes that are taken for it.
+#[derive(Clone, Debug)]
+pub struct WholeUnit {
+    /// Microseconds in the unit.
+    pub us: i64,
+    /// Absolute values that mean it; times `us` they are within the years 0001 to 9999.
+    pub magnitudes: Range<u64>,
+}
+
+/// The unit a bare integer has in Arc's `MessagePack`: below 10^10 seconds, below 10^13
+/// milliseconds, below 10^16 microseconds; `None` beyond, which is nanoseconds.
 ///
 /// The magnitude decides, so times before 1970 follow the same rule (Arc takes every negative
 /// number for seconds and stores garbage for the other units).
+#[inline]
+pub fn whole_unit(value: i64) -> Option<WholeUnit> {
+    const SECONDS: u64 = 10_000_000_000;
+    let (us, magnitudes) = match value.unsigned_abs() {
+        ..SECONDS => (1_000_000, 0..SECONDS),
+        it if it < SECONDS * 1_000 => (1_000, SECONDS..SECONDS * 1_000),
+        it if it < SECONDS * 1_000_000 => (1, SECONDS * 1_000..SECONDS * 1_000_000),
+        _ => return None,
+    };
+    Some(WholeUnit { us, magnitudes })
+}
+
+/// The time a bare integer means in Arc's `MessagePack`; see [`whole_unit`].
 /// `None` outside the years 0001 to 9999.
 #[inline]
 pub fn from_magnitude(value: i64) -> Option<Timestamp> {
-    match value.unsigned_abs() {
-        0..10_000_000_000 => Timestamp::from_us(value.checked_mul(1_000_000)?),
-        10_000_000_000..10_000_000_000_000 => Timestamp::from_us(value.checked_mul(1_000)?),
-        10_000_000_000_000..10_000_000_000_000_000 => Timestamp::from_us(value),
-        _ => Some(Timestamp::from_ns(value)),
+    match whole_unit(value) {
+        Some(unit) => Timestamp::from_us(value.checked_mul(unit.us)?),
+        None => Some(Timestamp::from_ns(value)),
     }
 }

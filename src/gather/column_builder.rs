@@ -43,7 +43,7 @@ pub(super) enum Values {
     /// Microseconds.
     Time(Vec<i64>),
     /// A tag: its rows are the table's series numbers, only the dictionary is here.
-    Tag(TagValues),
+    Tag(Box<TagValues>),
 }
 
 /// One column of one table on one shard.
@@ -57,10 +57,11 @@ pub(super) struct ColumnBuilder {
     pub(super) values: Values,
     /// `nulls.len() <= values.len()`; behind only while a run is open.
     nulls: NullBufferBuilder,
+    /// Rows and string bytes of the last chunk: what the next one will likely need.
+    expected: (usize, usize),
 }
 
 /// Pushes the value of row `row`, back-filling the rows that had none.
-#[inline]
 fn push<T: Copy + Default>(
     values: &mut Vec<T>,
     nulls: &mut NullBufferBuilder,
@@ -121,7 +122,7 @@ fn exact_u64(value: f64) -> Option<u64> {
 
 impl ColumnBuilder {
     pub(super) fn new(name: Arc<str>, role: Role, slot: Option<usize>, values: Values) -> Self {
-        Self { name, role, slot, values, nulls: NullBufferBuilder::new(0) }
+        Self { name, role, slot, values, nulls: NullBufferBuilder::new(0), expected: (0, 0) }
     }
 
     /// The kind, once a value has fixed it.
@@ -162,7 +163,46 @@ impl ColumnBuilder {
         }
     }
 
-    #[inline]
+    /// Pushes the value of row `row` if that is the next one of a column of floats: the case that
+    /// every append tries first. `false`: nothing happened.
+    #[inline(always)]
+    pub(super) fn push_f64(&mut self, row: usize, value: f64) -> bool {
+        match &mut self.values {
+            Values::F64(values) if values.len() == row => {
+                values.push(value);
+                self.nulls.append_non_null();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// As [`Self::push_f64`], for a column of integers.
+    #[inline(always)]
+    pub(super) fn push_i64(&mut self, row: usize, value: i64) -> bool {
+        match &mut self.values {
+            Values::I64(values) if values.len() == row => {
+                values.push(value);
+                self.nulls.append_non_null();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// As [`Self::push_f64`], for a column of strings.
+    #[inline(always)]
+    pub(super) fn push_str(&mut self, row: usize, value: &str) -> bool {
+        match &mut self.values {
+            Values::String(values) if values.len() == row => {
+                values.push(value);
+                self.nulls.append_non_null();
+                true
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn append_f64(&mut self, row: usize, value: f64) -> Result<(), Refusal> {
         let refusal = Refusal::Kind(ColumnKind::F64);
         match &mut self.values {
@@ -181,7 +221,6 @@ impl ColumnBuilder {
         }
     }
 
-    #[inline]
     pub(super) fn append_i64(&mut self, row: usize, value: i64) -> Result<(), Refusal> {
         let refusal = Refusal::Kind(ColumnKind::I64);
         match &mut self.values {
@@ -201,7 +240,6 @@ impl ColumnBuilder {
         }
     }
 
-    #[inline]
     pub(super) fn append_u64(&mut self, row: usize, value: u64) -> Result<(), Refusal> {
         let refusal = Refusal::Kind(ColumnKind::U64);
         match &mut self.values {
@@ -222,7 +260,6 @@ impl ColumnBuilder {
         }
     }
 
-    #[inline]
     pub(super) fn append_time(&mut self, row: usize, us: i64) -> Result<(), Refusal> {
         match &mut self.values {
             Values::Time(values) => push(values, &mut self.nulls, row, us),
@@ -254,7 +291,6 @@ impl ColumnBuilder {
         }
     }
 
-    #[inline]
     pub(super) fn append_str(&mut self, row: usize, value: &str) -> Result<(), Refusal> {
         match &mut self.values {
             Values::String(values) => {
@@ -282,6 +318,14 @@ impl ColumnBuilder {
             self.values = empty;
         }
         let Some(missing) = row.checked_sub(self.len()) else { return false };
+        let (rows, bytes) = if row == 0 { self.expected } else { (0, 0) };
+        match &mut self.values {
+            Values::I64(values) | Values::Time(values) => values.reserve(rows),
+            Values::U64(values) => values.reserve(rows),
+            Values::F64(values) => values.reserve(rows),
+            Values::String(values) => values.reserve(rows, bytes),
+            Values::Unset | Values::Bool(_) | Values::Tag(_) => {}
+        }
         match &mut self.values {
             Values::Unset | Values::Tag(_) => return false,
             Values::Bool(values) => values.append_n(missing, false),
@@ -360,6 +404,8 @@ impl ColumnBuilder {
         self.nulls.append_n_nulls(rows.saturating_sub(self.nulls.len()));
         let nulls = std::mem::replace(&mut self.nulls, NullBufferBuilder::new(0)).finish();
         let all_null = nulls.as_ref().is_some_and(|it| it.null_count() == rows);
+        self.expected =
+            (rows, if let Values::String(it) = &self.values { it.byte_len() } else { 0 });
         let next = empty(self.kind()?, self.role);
         let array: ArrayRef = match std::mem::replace(&mut self.values, next) {
             Values::Unset | Values::Tag(_) => return None,
@@ -416,7 +462,7 @@ pub(super) fn empty(kind: ColumnKind, role: Role) -> Values {
         ColumnKind::I64 => Values::I64(Vec::new()),
         ColumnKind::U64 => Values::U64(Vec::new()),
         ColumnKind::F64 => Values::F64(Vec::new()),
-        ColumnKind::String if role == Role::Tag => Values::Tag(TagValues::default()),
+        ColumnKind::String if role == Role::Tag => Values::Tag(Box::default()),
         ColumnKind::String => Values::String(StringValues::new()),
         ColumnKind::Time => Values::Time(Vec::new()),
     }

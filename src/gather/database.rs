@@ -41,7 +41,7 @@ pub struct Chunk {
     pub bytes: usize,
 }
 
-/// Raw wire bytes of measurement and tags, to table and series.
+/// Raw wire bytes of tags, to series; with those of the measurement in front also to the table.
 #[derive(Debug, Default)]
 struct SeriesCache {
     index: HashTable<CacheEntry>,
@@ -56,6 +56,8 @@ struct CacheEntry {
     len: usize,
     table: TableIndex,
     series: SeriesIndex,
+    /// Whether the key is of the tags alone, and means this series in this table only.
+    is_tags: bool,
 }
 
 impl CacheEntry {
@@ -68,19 +70,28 @@ impl SeriesCache {
     #[inline]
     fn find(&self, raw: &[u8]) -> Option<(TableIndex, SeriesIndex)> {
         let hash = self.hasher.hash_one(raw);
-        let entry = self.index.find(hash, |entry| entry.key(&self.keys) == raw)?;
-        Some((entry.table, entry.series))
+        let is_it = |it: &CacheEntry| !it.is_tags && it.key(&self.keys) == raw;
+        self.index.find(hash, is_it).map(|it| (it.table, it.series))
     }
 
-    fn insert(&mut self, raw: &[u8], table: TableIndex, series: SeriesIndex) {
+    #[inline]
+    fn find_in(&self, table: TableIndex, tags: &[u8]) -> Option<SeriesIndex> {
+        let hash = self.hasher.hash_one(tags) ^ scatter(table);
+        let is_it = |it: &CacheEntry| it.is_tags && it.table == table && it.key(&self.keys) == tags;
+        self.index.find(hash, is_it).map(|it| it.series)
+    }
+
+    /// Adds a key that was not found.
+    fn insert(&mut self, raw: &[u8], table: TableIndex, series: SeriesIndex, is_tags: bool) {
         let Self { index, keys, hasher } = self;
-        let hash = hasher.hash_one(raw);
-        if index.find(hash, |entry| entry.key(keys) == raw).is_some() {
-            return;
-        }
-        let entry = CacheEntry { start: keys.len(), len: raw.len(), table, series };
+        let entry = CacheEntry { start: keys.len(), len: raw.len(), table, series, is_tags };
         keys.extend_from_slice(raw);
-        index.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key(keys)));
+        let hash_of = |it: &CacheEntry| {
+            let scattered = if it.is_tags { scatter(it.table) } else { 0 };
+            hasher.hash_one(it.key(keys)) ^ scattered
+        };
+        let hash = hash_of(&entry);
+        index.insert_unique(hash, entry, hash_of);
     }
 
     /// Bytes held: keys, and the entries by their usual load.
@@ -92,6 +103,12 @@ impl SeriesCache {
         self.index = HashTable::new();
         self.keys = Vec::new();
     }
+}
+
+/// Bits that differ from table to table, so that equal tags of many tables do not collide.
+#[inline]
+fn scatter(table: TableIndex) -> u64 {
+    (table.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// What a table held when the open write first touched it.
@@ -244,13 +261,30 @@ impl Database {
         self.cache.find(raw)
     }
 
-    /// Keeps the series that the row committed last to `table` got, under its raw bytes.
-    /// Not kept when the cache is full or when the write may still be undone.
+    /// Series of a row of `table` whose raw tags were met before in that table.
+    #[inline]
+    pub fn series_in(&self, table: TableIndex, tags: &[u8]) -> Option<SeriesIndex> {
+        self.cache.find_in(table, tags)
+    }
+
+    /// Keeps the series that the row committed last to `table` got, under its raw measurement and
+    /// tags. Not kept when the cache is full or when the write may still be undone.
     pub fn remember_series(&mut self, raw: &[u8], table: TableIndex, series: SeriesIndex) {
-        let is_cacheable = self.tables.get(table.0).is_some_and(TableBuilder::is_cacheable);
-        if is_cacheable && self.cache.byte_len() < self.registry.limits().series_cache_bytes_max {
-            self.cache.insert(raw, table, series);
+        if self.is_cacheable(table) && self.cache.find(raw).is_none() {
+            self.cache.insert(raw, table, series, false);
         }
+    }
+
+    /// As [`Self::remember_series`], under the raw tags alone.
+    pub fn remember_series_in(&mut self, table: TableIndex, tags: &[u8], series: SeriesIndex) {
+        if self.is_cacheable(table) && self.cache.find_in(table, tags).is_none() {
+            self.cache.insert(tags, table, series, true);
+        }
+    }
+
+    fn is_cacheable(&self, table: TableIndex) -> bool {
+        self.tables.get(table.0).is_some_and(TableBuilder::is_cacheable)
+            && self.cache.byte_len() < self.registry.limits().series_cache_bytes_max
     }
 
     // What the shard uses.

@@ -97,7 +97,7 @@ pub(super) struct KeyShapes {
 
 impl KeyShapes {
     /// The column and key length of the next key, if it was foreseen.
-    #[inline]
+    #[inline(always)]
     pub(super) fn predict(&mut self, window: &[u8; KEY_WINDOW]) -> Option<(ColumnIndex, usize)> {
         let window = words(window);
         let slot = self.shapes.get(self.current).and_then(|shape| shape.get(self.next));
@@ -115,7 +115,7 @@ impl KeyShapes {
     }
 
     /// A key left out, or another shape.
-    #[cold]
+    #[inline(never)]
     fn predict_elsewhere(&mut self, window: &Words) -> Option<(ColumnIndex, usize)> {
         let ahead = |shape: &[Slot], from: usize| {
             let rest = shape.get(from..)?;

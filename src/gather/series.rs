@@ -169,7 +169,7 @@ impl SeriesSet {
 /// The rows of a chunk by series, each series numbered by first appearance.
 #[derive(Debug)]
 pub(super) struct SeriesRows {
-    /// For each row an index into `used`.
+    /// For each row an index into `used`; empty when no row has tags.
     rows: Vec<u32>,
     /// The series that occur.
     used: Vec<u32>,
@@ -178,6 +178,9 @@ pub(super) struct SeriesRows {
 impl SeriesRows {
     /// Numbers the series of a chunk of `row_count` rows; rows behind `series` have no tags.
     pub(super) fn new(set: &SeriesSet, series: &[SeriesIndex], row_count: usize) -> Self {
+        if series.is_empty() {
+            return Self { rows: Vec::new(), used: Vec::new() };
+        }
         let mut dense = vec![ABSENT; set.len()];
         let mut used = Vec::new();
         let mut rows = Vec::with_capacity(row_count);
@@ -195,7 +198,8 @@ impl SeriesRows {
         Self { rows, used }
     }
 
-    /// One look-up table for each of `columns`: series number to tag key, or [`ABSENT`].
+    /// For each of `columns` that has a value here a look-up table: series number to tag key, or
+    /// [`ABSENT`].
     pub(super) fn keys(&self, set: &SeriesSet, columns: usize) -> Vec<Option<Vec<u32>>> {
         let mut keys: Vec<Option<Vec<u32>>> = vec![None; columns];
         for (number, series) in self.used.iter().enumerate() {

@@ -8,6 +8,23 @@ use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 
 use crate::timestamp::Timestamp;
 
+/// Bytes that [`StringValues::push_strides`] copies at a time.
+const STRIDE_WINDOW: usize = 32;
+
+/// A length as Arrow's offsets have it.
+#[inline]
+fn offset_of(len: usize) -> i32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        reason = "`Database::end_write` seals a chunk before a column holds 2 GiB: \
+                  CHUNK_BYTES_MAX plus one body (`limits.inflated_bytes_max`) is far below"
+    )]
+    {
+        len as i32
+    }
+}
+
 /// Strings end to end, with the offsets that cut them: Arrow's `Utf8` layout.
 #[derive(Debug)]
 pub struct StringValues {
@@ -49,15 +66,47 @@ impl StringValues {
         (is_utf8 && !continuations).then_some(())
     }
 
+    /// Appends `count` values of `len` bytes each, which stand `stride` bytes apart in `source`;
+    /// `None` when they are not UTF-8, and then the values pushed are for the caller to undo.
+    ///
+    /// Every value is copied as [`STRIDE_WINDOW`] bytes, of which the next one overwrites what is
+    /// too much: a copy of fixed width is two instructions where one of `len` bytes is a call.
+    /// Hence `len <= STRIDE_WINDOW`, and `source` goes on for that long behind the last value.
+    pub fn push_strides(
+        &mut self,
+        source: &[u8],
+        stride: usize,
+        len: usize,
+        count: usize,
+    ) -> Option<()> {
+        let start = self.bytes.len();
+        let end = start + len * count;
+        self.bytes.resize(end + STRIDE_WINDOW, 0);
+        let mut to = start;
+        for from in (0..count).map(|index| index * stride) {
+            let window = source.get(from..from + STRIDE_WINDOW)?;
+            self.bytes.get_mut(to..to + STRIDE_WINDOW)?.copy_from_slice(window);
+            to += len;
+        }
+        self.bytes.truncate(end);
+        let mut offset = offset_of(start);
+        self.offsets.extend((0..count).map(|_| {
+            offset += offset_of(len);
+            offset
+        }));
+        let pushed = self.bytes.get(start..)?;
+        let is_boundary = |text: &str| (0..count).all(|at| text.is_char_boundary(at * len));
+        (pushed.is_ascii() || std::str::from_utf8(pushed).is_ok_and(is_boundary)).then_some(())
+    }
+
     #[inline]
     fn close(&mut self) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_possible_wrap,
-            reason = "`Database::end_write` seals a chunk before a column holds 2 GiB: \
-                      CHUNK_BYTES_MAX plus one body (`limits.inflated_bytes_max`) is far below"
-        )]
-        self.offsets.push(self.bytes.len() as i32);
+        self.offsets.push(offset_of(self.bytes.len()));
+    }
+
+    pub(super) fn reserve(&mut self, values: usize, bytes: usize) {
+        self.offsets.reserve(values);
+        self.bytes.reserve(bytes);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -102,6 +151,8 @@ pub struct TimeValues {
     us: Vec<i64>,
     /// Empty, or nanoseconds below a microsecond for the first `ns.len() <= us.len()` rows.
     ns: Vec<i16>,
+    /// Rows of the last chunk: what the next one will likely have.
+    expected: usize,
 }
 
 impl TimeValues {
@@ -122,6 +173,9 @@ impl TimeValues {
     /// Where whole microseconds are appended in bulk; every one must be within
     /// [`Timestamp::MIN`] and [`Timestamp::MAX`].
     pub fn run_us(&mut self) -> &mut Vec<i64> {
+        if self.us.is_empty() {
+            self.us.reserve(self.expected);
+        }
         &mut self.us
     }
 
@@ -141,6 +195,7 @@ impl TimeValues {
     /// `time`, and `time_ns` unless all its values are zero.
     pub(super) fn finish(&mut self) -> (ArrayRef, Option<ArrayRef>) {
         let us = std::mem::take(&mut self.us);
+        self.expected = us.len();
         let mut ns = std::mem::take(&mut self.ns);
         let time_ns: Option<ArrayRef> = ns.iter().any(|it| *it != 0).then(|| {
             ns.resize(us.len(), 0);

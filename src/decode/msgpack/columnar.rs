@@ -41,8 +41,6 @@ pub(super) struct Scan<'a> {
     /// Why the item is rejected as a whole.
     error: Option<ItemError>,
     tag_keys: Vec<&'a [u8]>,
-    /// Times as on the wire.
-    pub(super) times: Vec<i64>,
     /// Keys of the tag columns' values, column after column.
     pub(super) keys: Vec<TagKey>,
     /// The tags of one row.

@@ -17,17 +17,12 @@ use crate::decode::precision;
 use crate::gather::{AppendError, SeriesIndex, TableBuilder, TableIndex};
 use crate::timestamp::Timestamp;
 
-/// Begins the raw bytes of a series: no line of line protocol and no `MessagePack` value does.
-const SERIES_PREFIX: u8 = 0xc1;
-/// Stands for an absent part in the raw bytes of a series.
-const NIL: &[u8] = &[0xc0];
-
 /// What is kept from row to row of one body.
 #[derive(Debug, Default)]
 pub(super) struct Memo<'a> {
     /// The measurement of the last row as on the wire, and its table.
     measurement: Option<(&'a [u8], TableIndex)>,
-    /// The raw bytes of the last series: prefix, measurement, tags, host.
+    /// The raw bytes of tags and host, where a row has both.
     series: Vec<u8>,
     /// Names and tag values made of numbers.
     pub(super) text: String,
@@ -46,16 +41,17 @@ impl Raw<'_> {
         !(self.tags.is_empty() && self.host.is_empty())
     }
 
-    /// Writes the raw bytes of the series to `raw`. Each part ends where its own header says, so
-    /// that two different rows cannot have the same bytes.
-    #[inline]
-    fn write_series(&self, raw: &mut Vec<u8>) {
-        let part = |bytes| if <[u8]>::is_empty(bytes) { NIL } else { bytes };
-        raw.clear();
-        raw.push(SERIES_PREFIX);
-        raw.extend_from_slice(self.measurement);
-        raw.extend_from_slice(part(self.tags));
-        raw.extend_from_slice(part(self.host));
+    /// The raw bytes that tell the series from others of its table. Each part ends where its own
+    /// header says, and a map is no host: two different rows cannot have the same bytes.
+    #[inline(always)]
+    fn series<'s>(&'s self, scratch: &'s mut Vec<u8>) -> &'s [u8] {
+        if self.host.is_empty() {
+            return self.tags;
+        }
+        scratch.clear();
+        scratch.extend_from_slice(self.tags);
+        scratch.extend_from_slice(self.host);
+        scratch
     }
 }
 
@@ -109,8 +105,6 @@ fn short_key(body: Body<'_>, it: &mut Reader<'_>) -> Option<Key> {
 struct Streamed<'a> {
     raw: Raw<'a>,
     time: Option<Timestamp>,
-    /// Table and series of `raw`; forgotten when `raw` grows.
-    series: Option<(TableIndex, SeriesIndex)>,
     /// Where the fields went.
     table: Option<TableIndex>,
     filled: Filled,
@@ -175,21 +169,19 @@ impl<'a> Decoder<'a, '_> {
                     it.token().ok()?;
                 }
                 row.raw.host = it.since(at);
-                row.series = None;
             }
             Key::Tags if row.raw.tags.is_empty() => {
                 if it.skip_fixstr_map().is_none() && it.skip(1).ok()? == Nesting::TooDeep {
                     return None;
                 }
                 row.raw.tags = it.since(at);
-                row.series = None;
             }
             Key::Fields | Key::F if row.table.is_none() && !row.raw.measurement.is_empty() => {
-                let table = self.stream_table(row)?;
+                let table = self.stream_table(row.raw.measurement)?;
                 row.table = Some(table);
                 let table = self.database.table_mut(table);
                 let text = &mut self.memo.text;
-                row.filled = append_fields(table, self.body, it, key, text).ok()?;
+                append_fields(table, self.body, it, key, text, &mut row.filled).ok()?;
             }
             _ => return None,
         }
@@ -204,17 +196,12 @@ impl<'a> Decoder<'a, '_> {
         time::from_token(&token, Key::T, at, self.context.received).ok()
     }
 
-    /// The table of a row: by its series, if that is known, else by its measurement.
+    /// The table of a row; the same measurement as before is not looked up.
     #[inline(always)]
-    fn stream_table(&mut self, row: &mut Streamed<'a>) -> Option<TableIndex> {
-        if row.raw.has_tags() {
-            row.raw.write_series(&mut self.memo.series);
-            row.series = self.database.series(&self.memo.series);
-            return row.series.map(|(table, _)| table);
-        }
+    fn stream_table(&mut self, raw: &'a [u8]) -> Option<TableIndex> {
         match self.memo.measurement {
-            Some((raw, table)) if raw == row.raw.measurement => Some(table),
-            _ => self.stream_measurement(row.raw.measurement),
+            Some((last, table)) if last == raw => Some(table),
+            _ => self.stream_measurement(raw),
         }
     }
 
@@ -234,15 +221,13 @@ impl<'a> Decoder<'a, '_> {
         if row.filled.values == 0 {
             return None;
         }
-        let mut series = row.series;
-        if series.is_none() && row.raw.has_tags() {
-            row.raw.write_series(&mut self.memo.series);
-            series = Some(self.database.series(&self.memo.series)?);
+        let mut series = SeriesIndex::NONE;
+        if row.raw.has_tags() {
+            let raw = row.raw.series(&mut self.memo.series);
+            series = self.database.series_in(table, raw)?;
         }
         let table = self.database.table_mut(table);
-        if let Some((_, series)) = series {
-            table.set_series(series);
-        }
+        table.set_series(series);
         table.commit_row(row.time.unwrap_or(self.context.received)).ok()?;
         Some(())
     }
@@ -257,15 +242,12 @@ impl<'a> Decoder<'a, '_> {
         let fields = parts.fields.ok_or_else(|| missing(Key::Fields))?;
         let time = self.time(parts.time)?;
         let table = self.measurement(measurement)?;
-        let raw = Raw {
-            measurement: self.raw(parts.measurement)?,
-            host: self.raw(parts.host)?,
-            tags: self.raw(parts.tags)?,
-        };
+        let raw =
+            Raw { measurement: &[], host: self.raw(parts.host)?, tags: self.raw(parts.tags)? };
         let (filled, series) = self.append_row(table, parts, fields, time)?;
         if raw.has_tags() {
-            raw.write_series(&mut self.memo.series);
-            self.database.remember_series(&self.memo.series, table, series);
+            let raw = raw.series(&mut self.memo.series);
+            self.database.remember_series_in(table, raw, series);
         }
         self.row_count += 1;
         self.report.accepted += 1;
@@ -338,7 +320,9 @@ fn fill(
     if let Some(given) = parts.tags {
         append_tags(table, &mut reader(given), host, text)?;
     }
-    append_fields(table, body, &mut reader(fields), fields.key, text)
+    let mut filled = Filled::default();
+    append_fields(table, body, &mut reader(fields), fields.key, text, &mut filled)?;
+    Ok(filled)
 }
 
 /// The name of a measurement; an integer `n` is `measurement_n`, as in Arc.

@@ -4,15 +4,19 @@
 //! |------------------------------|------------------------------------------------------------|
 //! | all `cb`, `cf` or `d3`       | 9-byte strides, a byte swap each                           |
 //! | floats, integers, mixed width | one token each, pushed                                    |
-//! | strings                      | copied to their final place, tags interned                 |
+//! | strings of one length        | copied a window at a time                                  |
+//! | other strings                | copied one by one; tags are interned                       |
 //! | with nils, booleans, times   | one token each, appended by position                       |
 //!
 //! A run that meets a value its column cannot take gives up; the caller undoes it.
+
+use std::ops::Range;
 
 use super::columnar::{Column, Scan};
 use super::item::Decoder;
 use super::token::{Classes, Reader, Token};
 use super::value;
+use crate::decode::cursor::Body;
 use crate::decode::precision;
 use crate::gather::{ColumnIndex, SeriesIndex, TableBuilder, TableIndex, TagKey};
 use crate::limits::Limits;
@@ -43,7 +47,7 @@ impl Decoder<'_, '_> {
         let columns = std::mem::take(&mut scan.columns);
         let done = columns.iter().try_for_each(|column| {
             let it = Reader::new(body.bytes(), column.at);
-            run_column(table, column, it, scan, &mut progress, context.limits)
+            run_column(table, column, it, *body, scan, &mut progress, context.limits)
         });
         scan.columns = columns;
         done?;
@@ -64,6 +68,7 @@ fn run_column(
     table: &mut TableBuilder,
     column: &Column<'_>,
     it: Reader<'_>,
+    body: Body<'_>,
     scan: &mut Scan<'_>,
     progress: &mut Progress,
     limits: &Limits,
@@ -94,7 +99,14 @@ fn run_column(
             Some(values) => run_integers(values, column, it, rows),
             None => run_floats(table.run_f64(index)?, column, it, rows),
         },
-        Classes::STR => run_strings(table, index, it, rows, limits),
+        Classes::STR => match column.marker {
+            Some(marker) if usize::from(marker & 0x1f) <= limits.string_bytes_max => {
+                let len = usize::from(marker & 0x1f);
+                let values = body.padded().get(column.at + 1..)?;
+                table.run_str(index)?.push_strides(values, len + 1, len, rows)
+            }
+            _ => run_strings(table, index, it, rows, limits),
+        },
         _ => run_positions(table, index, it, rows),
     }
 }
@@ -183,26 +195,34 @@ fn string<'a>(it: &mut Reader<'a>) -> Option<&'a [u8]> {
 fn run_times(
     table: &mut TableBuilder,
     column: &Column<'_>,
-    it: Reader<'_>,
-    scan: &mut Scan<'_>,
+    mut it: Reader<'_>,
+    scan: &Scan<'_>,
 ) -> Option<()> {
-    scan.times.clear();
-    run_integers(&mut scan.times, column, it, scan.rows)?;
-    let unit_us = |value: &i64| match value.unsigned_abs() {
-        0..10_000_000_000 => 1_000_000,
-        10_000_000_000..10_000_000_000_000 => 1_000,
-        10_000_000_000_000..10_000_000_000_000_000 => 1,
-        _ => 0,
-    };
-    let first = scan.times.first().map_or(0, unit_us);
-    let times = table.run_times();
-    if first != 0 && scan.times.iter().all(|value| unit_us(value) == first) {
-        // At most 10^16: within the years 0001 to 9999.
-        times.run_us().extend(scan.times.iter().map(|value| value * first));
-        return Some(());
+    let us = table.run_times().run_us();
+    let start = us.len();
+    let unit = it.moved(it.at).common_integer().and_then(precision::whole_unit);
+    if let (Some(unit), Some(marker @ (0xcf | 0xd3))) = (unit, column.marker) {
+        let is_unsigned = marker == 0xcf;
+        let Range { start: low, end: high } = unit.magnitudes;
+        let mut is_other = false;
+        us.extend(strides(it, scan.rows).iter().map(|[_, value @ ..]| {
+            let value = i64::from_be_bytes(*value);
+            is_other |= value.unsigned_abs().wrapping_sub(low) >= high - low;
+            is_other |= is_unsigned & (value < 0);
+            value.wrapping_mul(unit.us)
+        }));
+        if !is_other {
+            return Some(());
+        }
+        us.truncate(start);
     }
-    for value in &scan.times {
-        times.push(precision::from_magnitude(*value)?);
+    let times = table.run_times();
+    for _ in 0..scan.rows {
+        let value = match it.common_integer() {
+            Some(value) => value,
+            None => integer(&mut it)?,
+        };
+        times.push(precision::from_magnitude(value)?);
     }
     Some(())
 }

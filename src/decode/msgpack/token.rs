@@ -403,23 +403,37 @@ impl<'a> Reader<'a> {
         Ok((classes, nesting))
     }
 
-    /// Moves behind `values` values if all have the same marker, one of a number of 8 bytes.
+    /// Moves behind `values` values if all have the same marker, one of a number of 8 bytes or of
+    /// a string of up to 31: then they stand at equal distances.
     #[inline]
     pub(super) fn skip_uniform(&mut self, values: usize) -> Option<(Classes, u8)> {
         let marker = *self.bytes.get(self.at)?;
-        let class = match marker {
-            0xcb => Classes::FLOAT,
-            0xcf | 0xd3 => Classes::INT,
+        let (class, stride) = match marker {
+            0xcb => (Classes::FLOAT, 9),
+            0xcf | 0xd3 => (Classes::INT, 9),
+            0xa0..=0xbf => (Classes::STR, 1 + usize::from(marker & 0x1f)),
             _ => return None,
         };
-        let end = self.at.checked_add(values.checked_mul(9)?)?;
-        let (strides, _) = self.bytes.get(self.at..end)?.as_chunks::<9>();
-        let is_other = |stride: &[u8; 9]| stride[0] != marker;
-        if strides.get(1).is_some_and(is_other) {
+        let end = self.at.checked_add(values.checked_mul(stride)?)?;
+        let run = self.bytes.get(self.at..end)?;
+        if run.get(stride).is_some_and(|second| *second != marker) {
             return None;
         }
-        let other = strides.iter().fold(0, |other, stride| other | (stride[0] ^ marker));
-        (other == 0).then(|| self.at = end)?;
+        let other = if stride == 9 {
+            // The distance is known here, and eight markers are compared at a time.
+            let (blocks, rest) = run.as_chunks::<72>();
+            let block = |other: u8, it: &[u8; 72]| {
+                let low = (it[0] ^ marker) | (it[9] ^ marker) | (it[18] ^ marker);
+                let high = (it[45] ^ marker) | (it[54] ^ marker) | (it[63] ^ marker);
+                other | low | (it[27] ^ marker) | (it[36] ^ marker) | high
+            };
+            let other = blocks.iter().fold(0, block);
+            rest.iter().step_by(9).fold(other, |other, it| other | (it ^ marker))
+        } else {
+            run.iter().step_by(stride).fold(0, |other, it| other | (it ^ marker))
+        };
+        let is_uniform = other == 0;
+        is_uniform.then(|| self.at = end)?;
         Some((class, marker))
     }
 

@@ -103,35 +103,38 @@ pub(super) fn append_fields(
     it: &mut Reader<'_>,
     key: Key,
     text: &mut String,
-) -> Result<Filled, Stop> {
+    filled: &mut Filled,
+) -> Result<(), Stop> {
     let at = it.at;
-    let mut filled = Filled::default();
+    // Counted here and not in `filled`: a sum in memory would have every value wait for the last.
+    let mut count = 0;
     match it.token()? {
         Token::Map(pairs) => {
             for _ in 0..pairs {
                 let key_at = it.at;
                 let Some(found) = body.window(key_at).and_then(|window| table.predict(window))
                 else {
-                    append_named(table, it, &mut filled)?;
+                    append_named(table, it, filled)?;
                     continue;
                 };
                 it.at += found.key_len;
                 if let Some(value) = it.float_64() {
                     table.append_f64(found.column, value)?;
-                    filled.values += 1;
+                    count += 1;
                 } else if let Some(value) = it.common_integer() {
                     table.append_i64(found.column, value)?;
-                    filled.values += 1;
+                    count += 1;
                 } else {
                     let is_value = append_next(table, found.column, it, body, key_at)?;
-                    filled.values += usize::from(is_value);
+                    count += usize::from(is_value);
                 }
             }
         }
-        Token::Array(values) => append_unnamed(table, it, values, text, &mut filled)?,
+        Token::Array(values) => append_unnamed(table, it, values, text, filled)?,
         other => return Err(ItemError::WrongValue { key, found: other.found(), at }.into()),
     }
-    Ok(filled)
+    filled.values += count;
+    Ok(())
 }
 
 /// Appends the value at `it`, which is another than the commonest.

@@ -11,7 +11,7 @@ impl TableBuilder {
     ///
     /// # Errors
     /// `DuplicateColumn`, or `KindConflict` when the column cannot hold it without loss.
-    #[inline]
+    #[inline(always)]
     pub fn append_f64(&mut self, column: ColumnIndex, value: f64) -> Result<(), AppendError> {
         self.append_f64_at(column, 0, value)
     }
@@ -20,7 +20,7 @@ impl TableBuilder {
     ///
     /// # Errors
     /// As [`Self::append_f64`].
-    #[inline]
+    #[inline(always)]
     pub fn append_i64(&mut self, column: ColumnIndex, value: i64) -> Result<(), AppendError> {
         self.append_i64_at(column, 0, value)
     }
@@ -70,28 +70,38 @@ impl TableBuilder {
     ///
     /// # Errors
     /// As [`Self::append_f64`].
-    #[inline]
+    #[inline(always)]
     pub fn append_f64_at(
         &mut self,
         column: ColumnIndex,
         offset: usize,
         value: f64,
     ) -> Result<(), AppendError> {
-        self.append(column, offset, |column, row| column.append_f64(row, value))
+        let row = self.rows + offset;
+        let next = self.columns.get_mut(column.as_usize());
+        if next.is_some_and(|column| column.push_f64(row, value)) {
+            return Ok(());
+        }
+        self.append(column, row, |column| column.append_f64(row, value))
     }
 
     /// Appends to the row `offset` rows behind the open one, inside a run.
     ///
     /// # Errors
     /// As [`Self::append_i64`].
-    #[inline]
+    #[inline(always)]
     pub fn append_i64_at(
         &mut self,
         column: ColumnIndex,
         offset: usize,
         value: i64,
     ) -> Result<(), AppendError> {
-        self.append(column, offset, |column, row| column.append_i64(row, value))
+        let row = self.rows + offset;
+        let next = self.columns.get_mut(column.as_usize());
+        if next.is_some_and(|column| column.push_i64(row, value)) {
+            return Ok(());
+        }
+        self.append(column, row, |column| column.append_i64(row, value))
     }
 
     /// Appends to the row `offset` rows behind the open one, inside a run.
@@ -109,7 +119,8 @@ impl TableBuilder {
             let column = self.column(column).map(|it| (&*it.name).into()).unwrap_or_default();
             return Err(AppendError::UnsignedTooLarge { column, value });
         }
-        self.append(column, offset, |column, row| column.append_u64(row, value))
+        let row = self.rows + offset;
+        self.append(column, row, |column| column.append_u64(row, value))
     }
 
     /// Appends to the row `offset` rows behind the open one, inside a run.
@@ -123,7 +134,8 @@ impl TableBuilder {
         offset: usize,
         value: bool,
     ) -> Result<(), AppendError> {
-        self.append(column, offset, |column, row| column.append_bool(row, value))
+        let row = self.rows + offset;
+        self.append(column, row, |column| column.append_bool(row, value))
     }
 
     /// Appends to the row `offset` rows behind the open one, inside a run.
@@ -140,7 +152,12 @@ impl TableBuilder {
         if value.len() > self.registry.limits().string_bytes_max {
             return Err(AppendError::StringTooLong { bytes: value.len() });
         }
-        self.append(column, offset, |column, row| column.append_str(row, value))
+        let row = self.rows + offset;
+        let next = self.columns.get_mut(column.as_usize());
+        if next.is_some_and(|column| column.push_str(row, value)) {
+            return Ok(());
+        }
+        self.append(column, row, |column| column.append_str(row, value))
     }
 
     /// Appends to the row `offset` rows behind the open one, inside a run.
@@ -154,25 +171,27 @@ impl TableBuilder {
         offset: usize,
         value: Timestamp,
     ) -> Result<(), AppendError> {
-        self.append(column, offset, |column, row| match value.ns {
+        let row = self.rows + offset;
+        self.append(column, row, |column| match value.ns {
             0 => column.append_time(row, value.us),
             _ => Err(Refusal::Kind(ColumnKind::Time)),
         })
     }
 
     /// One append, with the column's first value noted and a refusal given its names.
-    #[inline(always)]
+    #[inline(never)]
     fn append(
         &mut self,
         index: ColumnIndex,
-        offset: usize,
-        value: impl FnOnce(&mut ColumnBuilder, usize) -> Result<(), Refusal>,
+        row: usize,
+        value: impl FnOnce(&mut ColumnBuilder) -> Result<(), Refusal>,
     ) -> Result<(), AppendError> {
+        debug_assert!(row >= self.rows, "row {row} is committed");
         let Some(column) = self.columns.get_mut(index.as_usize()) else {
             return Err(AppendError::EmptyName);
         };
         let was_unset = matches!(column.values, Values::Unset);
-        match value(column, self.rows + offset) {
+        match value(column) {
             Ok(()) => {
                 if was_unset {
                     self.pending.push(index);

@@ -141,7 +141,7 @@ impl TableBuilder {
     }
 
     /// Foresees the next key of the open row from the `window` of bytes at its place.
-    #[inline]
+    #[inline(always)]
     pub fn predict(&mut self, window: &[u8; KEY_WINDOW]) -> Option<Predicted> {
         let (column, key_len) = self.shapes.predict(window)?;
         let kind = self.column(column)?.kind()?;

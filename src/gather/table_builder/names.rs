@@ -5,7 +5,6 @@ use std::hash::BuildHasher;
 use super::{ColumnIndex, TableBuilder};
 use crate::gather::AppendError;
 use crate::gather::column_builder::{ColumnBuilder, Values, empty};
-use crate::gather::series::TagValues;
 use crate::schema::{Role, TIME};
 
 impl TableBuilder {
@@ -135,7 +134,7 @@ impl TableBuilder {
         if let Some(column) = self.columns.get_mut(index.as_usize())
             && matches!(column.values, Values::Unset)
         {
-            column.values = Values::Tag(TagValues::default());
+            column.values = Values::Tag(Box::default());
             self.pending.push(index);
         }
     }

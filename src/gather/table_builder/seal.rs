@@ -27,11 +27,12 @@ impl TableBuilder {
         }
         let series_rows = std::mem::take(&mut self.series_rows);
         let series = SeriesRows::new(&self.series, &series_rows, rows);
-        let keys = series.keys(&self.series, self.columns.len());
-        for (column, keys) in self.columns.iter_mut().zip(keys) {
+        let mut keys = series.keys(&self.series, self.columns.len()).into_iter();
+        for column in &mut self.columns {
+            let keys = keys.next().flatten();
             let Some(field) = column.slot.and_then(|slot| known.get(slot)) else { continue };
-            let array = match (keys, &column.values) {
-                (Some(keys), Values::Tag(values)) => Some(series.finish(keys, values)),
+            let array = match &column.values {
+                Values::Tag(values) => keys.map(|keys| series.finish(keys, values)),
                 _ => column.finish(rows, self.measurement.unsigned()),
             };
             if let Some(array) = array {
@@ -47,7 +48,7 @@ impl TableBuilder {
         self.series = SeriesSet::default();
         for column in &mut self.columns {
             if let Values::Tag(values) = &mut column.values {
-                *values = TagValues::default();
+                **values = TagValues::default();
             }
         }
     }
