@@ -96,9 +96,9 @@ pub(crate) fn columnar_iot(rows: usize) -> Vec<u8> {
     columnar_iot_after(0, rows)
 }
 
-/// [`columnar_iot`] whose times begin where those of `before` rows end.
+/// [`columnar_iot`] with other values, and times that begin where those of `before` rows end.
 pub(crate) fn columnar_iot_after(before: usize, rows: usize) -> Vec<u8> {
-    let (mut body, mut random) = (Vec::new(), Random(3));
+    let (mut body, mut random) = (Vec::new(), Random(3 + before as u64));
     let length = u16::try_from(rows).expect("a short item").to_be_bytes();
     body.push(0x82);
     string(&mut body, "m");
