@@ -22,6 +22,8 @@ mod inflate;
 
 mod layout;
 
+mod limits;
+
 mod line_protocol;
 
 mod lines;
