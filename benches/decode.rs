@@ -4,7 +4,8 @@
 //! the measurement. `decode/line_protocol/influxdb_line_protocol_parse` only parses the `tsbs`
 //! body, with the `influxdb-line-protocol` crate, and stores nothing.
 
-use std::fmt::Write as _;
+#![expect(clippy::unwrap_used, reason = "a bench stops at the first surprise")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,110 +18,14 @@ use peristyle::limits::Limits;
 use peristyle::schema::Unsigned;
 use peristyle::timestamp::Timestamp;
 
+#[path = "support/line_bodies.rs"]
+mod bodies;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Lines of every body.
 const LINES: u64 = 5_000;
-const FIELDS: [&str; 10] = [
-    "usage_user",
-    "usage_system",
-    "usage_idle",
-    "usage_nice",
-    "usage_iowait",
-    "usage_irq",
-    "usage_softirq",
-    "usage_steal",
-    "usage_guest",
-    "usage_guest_nice",
-];
-
-/// Seeded numbers (`SplitMix64`).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut it = self.0;
-        it = (it ^ (it >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        it = (it ^ (it >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        it ^ (it >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
-/// Ten tags, as the Time Series Benchmark Suite gives its `cpu` rows.
-fn head(host: u64) -> String {
-    format!(
-        "cpu,hostname=host_{host},region=eu-central-1,datacenter=eu-central-1a,rack={},\
-         os=Ubuntu15.10,arch=x86,team=SF,service={},service_version={},\
-         service_environment=production",
-        host % 100,
-        host % 20,
-        host % 2
-    )
-}
-
-/// A body of [`LINES`] lines: ten tags, ten fields whose values and order `field` decides.
-fn body(
-    mut host: impl FnMut(u64, &mut Random) -> String,
-    mut value: impl FnMut(&mut Random) -> String,
-    shuffled: bool,
-) -> Vec<u8> {
-    let mut random = Random(1);
-    let mut body = String::new();
-    for line in 0..LINES {
-        body.push_str(&host(line, &mut random));
-        let mut fields = FIELDS;
-        if shuffled {
-            for place in 1..fields.len() {
-                let other = random.below(place as u64 + 1);
-                fields.swap(place, usize::try_from(other).unwrap());
-            }
-        }
-        for (place, field) in fields.iter().enumerate() {
-            let separator = if place == 0 { ' ' } else { ',' };
-            let _ = write!(body, "{separator}{field}={}", value(&mut random));
-        }
-        let _ = writeln!(body, " {}", 1_451_606_400_000_000_000 + (line / 4_000) * 10_000_000_000);
-    }
-    body.into_bytes()
-}
-
-fn integer(random: &mut Random) -> String {
-    format!("{}i", random.below(101))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "any float will do")]
-fn float(random: &mut Random) -> String {
-    format!("{:.2}", random.below(10_000) as f64 / 100.0)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "any float will do")]
-fn long_float(random: &mut Random) -> String {
-    (random.next() as f64 / u64::MAX as f64 * 100.0).to_string()
-}
-
-fn string(random: &mut Random) -> String {
-    format!("\"say \\\"{}\\\", twice\"", random.below(1_000))
-}
-
-fn shapes() -> Vec<(&'static str, Vec<u8>)> {
-    let of_4000 = |line: u64, _: &mut Random| head(line % 4_000);
-    let escaped = |line: u64, _: &mut Random| head(line % 4_000).replace("eu-", "eu\\ ");
-    let unseen = |_: u64, random: &mut Random| head(random.next());
-    vec![
-        ("tsbs", body(of_4000, integer, false)),
-        ("floats", body(of_4000, float, false)),
-        ("long_floats", body(of_4000, long_float, false)),
-        ("escapes", body(escaped, string, false)),
-        ("random_order", body(of_4000, integer, true)),
-        ("new_series", body(unseen, integer, false)),
-    ]
-}
 
 /// One shard's tables, and what decodes into them.
 struct Shard {
@@ -165,7 +70,7 @@ fn started() -> Instant {
 fn line_protocol(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode/line_protocol");
     group.sample_size(20);
-    for (shape, body) in shapes() {
+    for (shape, body) in bodies::shapes(LINES) {
         group
             .throughput(Throughput::ElementsAndBytes { elements: LINES, bytes: body.len() as u64 });
         group.bench_function(shape, |bencher| {
@@ -188,8 +93,12 @@ fn line_protocol(criterion: &mut Criterion) {
             let text = String::from_utf8(body).unwrap();
             group.bench_function("influxdb_line_protocol_parse", |bencher| {
                 bencher.iter(|| {
-                    let lines = influxdb_line_protocol::parse_lines(&text);
-                    assert_eq!(lines.map(|line| black_box(line.unwrap())).count() as u64, LINES);
+                    let mut count = 0;
+                    for line in influxdb_line_protocol::parse_lines(&text) {
+                        black_box(line.unwrap());
+                        count += 1;
+                    }
+                    assert_eq!(count, LINES);
                 });
             });
         }

@@ -7,7 +7,6 @@
 //! | `rmpv_tree`     | `rmpv::decode::read_value`: trees, no columns                            |
 //! | `memcpy`        | copies it                                                                |
 
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,

@@ -4,7 +4,6 @@
 //! `gather/append/vec`, pushes the same values into ten plain vectors. `gather/seal/*` turns
 //! 64 Ki rows into a record batch. `gather/widen` gives one row each of 1,000 columns.
 
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 #![expect(clippy::unwrap_used, reason = "a bench stops at the first surprise")]
 
 use std::hint::black_box;
@@ -44,15 +43,14 @@ fn windows() -> [[u8; KEY_WINDOW]; FIELDS] {
 #[inline]
 fn append(table: &mut TableBuilder, windows: &[[u8; KEY_WINDOW]; FIELDS], row: u32) {
     for window in windows {
-        let column = match table.predict(window) {
-            Some(predicted) => predicted.column,
-            None => {
-                let len = window.iter().position(|byte| *byte == b'=').unwrap();
-                let name = std::str::from_utf8(window.get(..len).unwrap()).unwrap();
-                let column = table.field(name).unwrap();
-                table.learn(window.get(..=len).unwrap(), column);
-                column
-            }
+        let column = if let Some(predicted) = table.predict(window) {
+            predicted.column
+        } else {
+            let len = window.iter().position(|byte| *byte == b'=').unwrap();
+            let name = std::str::from_utf8(window.get(..len).unwrap()).unwrap();
+            let column = table.field(name).unwrap();
+            table.learn(window.get(..=len).unwrap(), column);
+            column
         };
         table.append_f64(column, f64::from(row)).unwrap();
     }

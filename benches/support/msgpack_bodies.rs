@@ -1,5 +1,7 @@
 //! Seeded MessagePack bodies: the same bytes in every run.
 
+#![expect(clippy::expect_used, reason = "a bench stops at the first surprise")]
+
 /// First time, in milliseconds.
 const START_MS: u64 = 1_700_000_000_000;
 
@@ -17,13 +19,14 @@ impl Random {
 
     /// A percentage with two decimals.
     fn percentage(&mut self) -> f64 {
-        (self.next() % 10_000) as f64 / 100.0
+        f64::from(u16::try_from(self.next() % 10_000).expect("it is below")) / 100.0
     }
 }
 
 fn string(body: &mut Vec<u8>, text: &str) {
-    assert!(text.len() < 32);
-    body.push(0xa0 | text.len() as u8);
+    let length = u8::try_from(text.len()).expect("a short text");
+    assert!(length < 32);
+    body.push(0xa0 | length);
     body.extend_from_slice(text.as_bytes());
 }
 
@@ -43,7 +46,7 @@ fn tags(body: &mut Vec<u8>, host: u64) {
     string(body, "host");
     string(body, &format!("server{host:03}"));
     string(body, "region");
-    string(body, ["eu-west-1", "us-east-2"][host as usize % 2]);
+    string(body, if host.is_multiple_of(2) { "eu-west-1" } else { "us-east-2" });
 }
 
 fn fields(body: &mut Vec<u8>, random: &mut Random) {
@@ -56,7 +59,7 @@ fn fields(body: &mut Vec<u8>, random: &mut Random) {
 }
 
 /// `rows` rows of `{m, t, tags: {2}, fields: {3}}`, one behind the other, of 100 hosts.
-pub fn row_arc(rows: usize) -> Vec<u8> {
+pub(crate) fn row_arc(rows: usize) -> Vec<u8> {
     let (mut body, mut random) = (Vec::new(), Random(1));
     for row in 0..rows as u64 {
         body.push(0x84);
@@ -71,7 +74,7 @@ pub fn row_arc(rows: usize) -> Vec<u8> {
 }
 
 /// `rows` rows as Telegraf's serializer writes them: `{name, time, tags, fields}`.
-pub fn row_telegraf(rows: usize) -> Vec<u8> {
+pub(crate) fn row_telegraf(rows: usize) -> Vec<u8> {
     let (mut body, mut random) = (Vec::new(), Random(2));
     for row in 0..rows as u64 {
         body.push(0x84);
@@ -89,8 +92,13 @@ pub fn row_telegraf(rows: usize) -> Vec<u8> {
 }
 
 /// One columnar item of five columns: Arc's published load, `rows` rows of 1000 hosts.
-pub fn columnar_iot(rows: usize) -> Vec<u8> {
-    let (mut body, mut random) = (Vec::new(), Random(3));
+pub(crate) fn columnar_iot(rows: usize) -> Vec<u8> {
+    columnar_iot_after(0, rows)
+}
+
+/// [`columnar_iot`] with other values, and times that begin where those of `before` rows end.
+pub(crate) fn columnar_iot_after(before: usize, rows: usize) -> Vec<u8> {
+    let (mut body, mut random) = (Vec::new(), Random(3 + before as u64));
     let length = u16::try_from(rows).expect("a short item").to_be_bytes();
     body.push(0x82);
     string(&mut body, "m");
@@ -103,7 +111,7 @@ pub fn columnar_iot(rows: usize) -> Vec<u8> {
         body.extend_from_slice(&length);
         for row in 0..rows as u64 {
             match name {
-                "time" => integer(&mut body, START_MS * 1_000 + row),
+                "time" => integer(&mut body, START_MS * 1_000 + before as u64 + row),
                 "host" => string(&mut body, &format!("server{:03}", random.next() % 1_000)),
                 _ => float(&mut body, random.percentage()),
             }

@@ -69,7 +69,7 @@ impl StringValues {
     /// Appends `count` values of `len` bytes each, which stand `stride` bytes apart in `source`;
     /// `None` when they are not UTF-8, and then the values pushed are for the caller to undo.
     ///
-    /// Every value is copied as [`STRIDE_WINDOW`] bytes, of which the next one overwrites what is
+    /// Every value is copied as `STRIDE_WINDOW` bytes, of which the next one overwrites what is
     /// too much: a copy of fixed width is two instructions where one of `len` bytes is a call.
     /// Hence `len <= STRIDE_WINDOW`, and `source` goes on for that long behind the last value.
     pub fn push_strides(

@@ -1,12 +1,7 @@
 //! The only test binary; `tests/README.md` says what each file is for.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a test stops at the first surprise"
-)]
-#![expect(missing_docs, unreachable_pub, reason = "nothing outside this binary sees these items")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(unreachable_pub, reason = "nothing outside this binary sees these items")]
 
 #[path = "../naive/mod.rs"]
 mod naive;
@@ -26,6 +21,8 @@ mod http_client;
 mod inflate;
 
 mod layout;
+
+mod limits;
 
 mod line_protocol;
 

@@ -208,7 +208,9 @@ fn run_times(
         us.extend(strides(it, scan.rows).iter().map(|[_, value @ ..]| {
             let value = i64::from_be_bytes(*value);
             is_other |= value.unsigned_abs().wrapping_sub(low) >= high - low;
-            is_other |= is_unsigned & (value < 0);
+            #[expect(clippy::needless_bitwise_bool, reason = "no branch among the strides")]
+            let is_above_i64 = is_unsigned & (value < 0);
+            is_other |= is_above_i64;
             value.wrapping_mul(unit.us)
         }));
         if !is_other {
