@@ -11,6 +11,7 @@ use hashbrown::HashTable;
 
 use super::registry::{Measurement, Registry};
 use super::series::SeriesIndex;
+use super::series_cache::SeriesCache;
 use super::{AppendError, TableBuilder};
 
 /// Bytes after which the open chunk of a table is sealed, at the end of a body.
@@ -30,6 +31,12 @@ pub enum Atomicity {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TableIndex(usize);
 
+impl TableIndex {
+    pub(super) fn as_usize(self) -> usize {
+        self.0
+    }
+}
+
 /// Sealed rows of one table: what crosses to `persist`.
 #[derive(Debug)]
 pub struct Chunk {
@@ -39,76 +46,6 @@ pub struct Chunk {
     pub batch: RecordBatch,
     /// Bytes accounted for them.
     pub bytes: usize,
-}
-
-/// Raw wire bytes of tags, to series; with those of the measurement in front also to the table.
-#[derive(Debug, Default)]
-struct SeriesCache {
-    index: HashTable<CacheEntry>,
-    /// The raw keys end to end.
-    keys: Vec<u8>,
-    hasher: RandomState,
-}
-
-#[derive(Debug)]
-struct CacheEntry {
-    start: usize,
-    len: usize,
-    table: TableIndex,
-    series: SeriesIndex,
-    /// Whether the key is of the tags alone, and means this series in this table only.
-    is_tags: bool,
-}
-
-impl CacheEntry {
-    fn key<'a>(&self, keys: &'a [u8]) -> &'a [u8] {
-        keys.get(self.start..self.start + self.len).unwrap_or_default()
-    }
-}
-
-impl SeriesCache {
-    #[inline]
-    fn find(&self, raw: &[u8]) -> Option<(TableIndex, SeriesIndex)> {
-        let hash = self.hasher.hash_one(raw);
-        let is_it = |it: &CacheEntry| !it.is_tags && it.key(&self.keys) == raw;
-        self.index.find(hash, is_it).map(|it| (it.table, it.series))
-    }
-
-    #[inline]
-    fn find_in(&self, table: TableIndex, tags: &[u8]) -> Option<SeriesIndex> {
-        let hash = self.hasher.hash_one(tags) ^ scatter(table);
-        let is_it = |it: &CacheEntry| it.is_tags && it.table == table && it.key(&self.keys) == tags;
-        self.index.find(hash, is_it).map(|it| it.series)
-    }
-
-    /// Adds a key that was not found.
-    fn insert(&mut self, raw: &[u8], table: TableIndex, series: SeriesIndex, is_tags: bool) {
-        let Self { index, keys, hasher } = self;
-        let entry = CacheEntry { start: keys.len(), len: raw.len(), table, series, is_tags };
-        keys.extend_from_slice(raw);
-        let hash_of = |it: &CacheEntry| {
-            let scattered = if it.is_tags { scatter(it.table) } else { 0 };
-            hasher.hash_one(it.key(keys)) ^ scattered
-        };
-        let hash = hash_of(&entry);
-        index.insert_unique(hash, entry, hash_of);
-    }
-
-    /// Bytes held: keys, and the entries by their usual load.
-    fn byte_len(&self) -> usize {
-        self.keys.len() + self.index.len() * size_of::<CacheEntry>() * 8 / 7
-    }
-
-    fn clear(&mut self) {
-        self.index = HashTable::new();
-        self.keys = Vec::new();
-    }
-}
-
-/// Bits that differ from table to table, so that equal tags of many tables do not collide.
-#[inline]
-fn scatter(table: TableIndex) -> u64 {
-    (table.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// What a table held when the open write first touched it.
@@ -257,27 +194,45 @@ impl Database {
 
     /// Table and series of a row whose raw measurement and tags were met before.
     #[inline]
-    pub fn series(&self, raw: &[u8]) -> Option<(TableIndex, SeriesIndex)> {
-        self.cache.find(raw)
+    pub fn series(&mut self, raw: &[u8]) -> Option<(TableIndex, SeriesIndex)> {
+        self.cache.find(raw, None).map(|found| (found.table, found.series))
+    }
+
+    /// As [`Self::series`], if `rest` begins with the series that came next the last time; also
+    /// the length of its raw bytes. Whether they end there is for the caller to see.
+    #[inline]
+    pub fn foresee_series(&mut self, rest: &[u8]) -> Option<(TableIndex, SeriesIndex, usize)> {
+        self.cache.foresee(rest, None).map(|found| (found.table, found.series, found.len))
     }
 
     /// Series of a row of `table` whose raw tags were met before in that table.
     #[inline]
-    pub fn series_in(&self, table: TableIndex, tags: &[u8]) -> Option<SeriesIndex> {
-        self.cache.find_in(table, tags)
+    pub fn series_in(&mut self, table: TableIndex, tags: &[u8]) -> Option<SeriesIndex> {
+        self.cache.find(tags, Some(table)).map(|found| found.series)
+    }
+
+    /// As [`Self::series_in`], if `rest` begins with the tags that came next the last time; also
+    /// the length of their raw bytes.
+    #[inline]
+    pub fn foresee_series_in(
+        &mut self,
+        table: TableIndex,
+        rest: &[u8],
+    ) -> Option<(SeriesIndex, usize)> {
+        self.cache.foresee(rest, Some(table)).map(|found| (found.series, found.len))
     }
 
     /// Keeps the series that the row committed last to `table` got, under its raw measurement and
     /// tags. Not kept when the cache is full or when the write may still be undone.
     pub fn remember_series(&mut self, raw: &[u8], table: TableIndex, series: SeriesIndex) {
-        if self.is_cacheable(table) && self.cache.find(raw).is_none() {
+        if self.is_cacheable(table) && self.cache.find(raw, None).is_none() {
             self.cache.insert(raw, table, series, false);
         }
     }
 
     /// As [`Self::remember_series`], under the raw tags alone.
     pub fn remember_series_in(&mut self, table: TableIndex, tags: &[u8], series: SeriesIndex) {
-        if self.is_cacheable(table) && self.cache.find_in(table, tags).is_none() {
+        if self.is_cacheable(table) && self.cache.find(tags, Some(table)).is_none() {
             self.cache.insert(tags, table, series, true);
         }
     }

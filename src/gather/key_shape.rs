@@ -46,32 +46,63 @@ fn words(window: &[u8; KEY_WINDOW]) -> Words {
     words
 }
 
-/// One key of a shape.
-#[derive(Clone, Debug)]
-struct Slot {
-    key: Words,
-    /// Ones where `key` counts.
+/// Bytes that are expected at some place: one masked compare says whether they are there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Literal {
+    bytes: Words,
+    /// Ones where `bytes` counts.
     mask: Words,
-    key_len: usize,
-    column: ColumnIndex,
+    len: usize,
 }
 
-impl Slot {
-    fn new(raw_key: &[u8], column: ColumnIndex) -> Option<Self> {
-        let mut key = [0; KEY_WINDOW];
+impl Literal {
+    /// `None` when there are more than [`KEY_WINDOW`] bytes.
+    pub fn new(raw: &[u8]) -> Option<Self> {
+        let mut bytes = [0; KEY_WINDOW];
         let mut mask = [0; KEY_WINDOW];
-        key.get_mut(..raw_key.len())?.copy_from_slice(raw_key);
-        mask.get_mut(..raw_key.len())?.fill(0xff);
-        Some(Self { key: words(&key), mask: words(&mask), key_len: raw_key.len(), column })
+        bytes.get_mut(..raw.len())?.copy_from_slice(raw);
+        mask.get_mut(..raw.len())?.fill(0xff);
+        Some(Self { bytes: words(&bytes), mask: words(&mask), len: raw.len() })
+    }
+
+    /// How many they are.
+    #[inline(always)]
+    #[expect(clippy::len_without_is_empty, reason = "it is a length in a body, not a collection")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether `window` begins with them.
+    #[inline(always)]
+    pub fn begins(&self, window: &[u8; KEY_WINDOW]) -> bool {
+        self.matches(&words(window))
     }
 
     #[inline(always)]
     fn matches(&self, window: &Words) -> bool {
         let mut difference = 0;
-        for ((window, key), mask) in window.iter().zip(&self.key).zip(&self.mask) {
-            difference |= (window ^ key) & mask;
+        for ((window, bytes), mask) in window.iter().zip(&self.bytes).zip(&self.mask) {
+            difference |= (window ^ bytes) & mask;
         }
         difference == 0
+    }
+}
+
+/// One key of a shape.
+#[derive(Clone, Debug)]
+struct Slot {
+    key: Literal,
+    column: ColumnIndex,
+}
+
+impl Slot {
+    fn new(raw_key: &[u8], column: ColumnIndex) -> Option<Self> {
+        Literal::new(raw_key).map(|key| Self { key, column })
+    }
+
+    #[inline(always)]
+    fn matches(&self, window: &Words) -> bool {
+        self.key.matches(window)
     }
 }
 
@@ -103,7 +134,7 @@ impl KeyShapes {
         let slot = self.shapes.get(self.current).and_then(|shape| shape.get(self.next));
         match slot {
             Some(slot) if slot.matches(&window) => {
-                let found = (slot.column, slot.key_len);
+                let found = (slot.column, slot.key.len);
                 if self.is_learning {
                     self.row.push(slot.clone());
                 }
@@ -132,7 +163,7 @@ impl KeyShapes {
         };
         let (shape, at) = found?;
         let slot = shapes.get(shape)?.get(at)?.clone();
-        let result = (slot.column, slot.key_len);
+        let result = (slot.column, slot.key.len);
         if self.is_learning {
             self.row.push(slot);
         }

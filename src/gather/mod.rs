@@ -16,13 +16,15 @@ mod registry;
 
 mod series;
 
+mod series_cache;
+
 mod table_builder;
 
 mod values;
 
 pub use append_error::AppendError;
 pub use database::{Atomicity, Chunk, Database, TableIndex, Tables};
-pub use key_shape::{KEY_WINDOW, Predicted};
+pub use key_shape::{KEY_WINDOW, Literal, Predicted};
 pub use registry::{Column, Measurement, Registry};
 pub use series::{SeriesIndex, TagKey};
 pub use table_builder::{ColumnIndex, TableBuilder};

@@ -12,7 +12,7 @@ use super::names::Names;
 use super::token::{Span, boolean, ends_key, ends_value, name_end};
 use super::{Decoder, line_end};
 use crate::decode::number;
-use crate::gather::{ColumnIndex, Database, TableBuilder, TableIndex};
+use crate::gather::{ColumnIndex, Database, SeriesIndex, TableBuilder, TableIndex};
 use crate::schema::ColumnKind;
 use crate::timestamp::Timestamp;
 
@@ -20,9 +20,13 @@ impl Decoder<'_> {
     /// Appends the line at `start` and returns where the next one starts.
     #[inline]
     pub(super) fn fast_line(&mut self, start: usize, database: &mut Database) -> Option<usize> {
-        let head_end = self.head_end(start)?;
-        let head = self.bytes.get(start..head_end)?;
-        let known = database.series(head);
+        let (head_end, known) = match self.foreseen_head(start, database) {
+            Some((end, table, series)) => (end, Some((table, series))),
+            None => {
+                let end = self.head_end(start)?;
+                (end, database.series(self.bytes.get(start..end)?))
+            }
+        };
         let table = match known {
             Some((table, _)) => table,
             None => self.known_table(start, head_end, database)?,
@@ -43,7 +47,7 @@ impl Decoder<'_> {
         };
         let series = builder.commit_row(time).ok()?;
         if known.is_none() {
-            database.remember_series(head, table, series);
+            database.remember_series(self.bytes.get(start..head_end)?, table, series);
         }
         if self.may_span_lines {
             self.count_lines(start, next.min(self.bytes.len()));
@@ -52,6 +56,19 @@ impl Decoder<'_> {
             self.line += 1;
         }
         Some(next)
+    }
+
+    /// The head that followed the one before, the last time, if it is there again: where it ends,
+    /// and what it means. The same bytes were read as a head before, up to a space that ended it.
+    #[inline]
+    fn foreseen_head(
+        &self,
+        start: usize,
+        database: &mut Database,
+    ) -> Option<(usize, TableIndex, SeriesIndex)> {
+        let (table, series, len) = database.foresee_series(self.bytes.get(start..)?)?;
+        let end = start + len;
+        (self.bytes.get(end) == Some(&b' ')).then_some((end, table, series))
     }
 
     /// Position of the space behind measurement and tags.

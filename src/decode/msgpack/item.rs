@@ -7,6 +7,7 @@
 use super::columnar::Scan;
 use super::error::{Break, Excerpt, ItemError, Key};
 use super::row::Memo;
+use super::template::Templates;
 use super::token::{Nesting, Reader, Token};
 use crate::decode::cursor::Body;
 use crate::decode::{Context, Reason, Rejection, Report};
@@ -115,6 +116,7 @@ pub(super) struct Decoder<'a, 'd> {
     pub(super) item_at: usize,
     open: Vec<Open>,
     pub(super) memo: Memo<'a>,
+    pub(super) templates: Templates,
     pub(super) scan: Scan<'a>,
 }
 
@@ -134,6 +136,7 @@ impl<'a, 'd> Decoder<'a, 'd> {
             item_at: 0,
             open: Vec::new(),
             memo: Memo::default(),
+            templates: Templates::default(),
             scan: Scan::default(),
         }
     }
@@ -195,6 +198,12 @@ impl<'a, 'd> Decoder<'a, 'd> {
         let start = it.at;
         self.item_at = start;
         let levels = self.levels();
+        if levels >= 2
+            && let Some(end) = self.foreseen_row(start)
+        {
+            it.at = end;
+            return Ok(());
+        }
         let token = it.token()?;
         match token {
             Token::Array(_) | Token::Map(_) if levels == 0 => {
@@ -225,7 +234,7 @@ impl<'a, 'd> Decoder<'a, 'd> {
         pairs: usize,
         levels: usize,
     ) -> Result<(), Break> {
-        if let Some(end) = self.stream_row(*it, pairs, levels) {
+        if let Some(end) = self.stream_row(start, *it, pairs, levels) {
             it.at = end;
             return Ok(());
         }

@@ -44,6 +44,8 @@ mod row;
 
 mod run;
 
+mod template;
+
 mod time;
 
 mod token;

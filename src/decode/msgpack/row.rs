@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 use super::error::{ItemError, Key};
 use super::item::{Decoder, Given, Parts, Stop, utf8};
+use super::template::{MARKS_MAX, Mark};
 use super::time;
 use super::token::{Nesting, Reader, Token};
 use super::value::{Filled, HOST, append_fields, append_tags};
@@ -108,14 +109,33 @@ struct Streamed<'a> {
     /// Where the fields went.
     table: Option<TableIndex>,
     filled: Filled,
+    /// The parts that are no keys and no measurement, in their order.
+    marks: [Option<Mark>; MARKS_MAX],
+    mark_count: usize,
+    /// Whether there is a part that a template cannot have.
+    is_irregular: bool,
+}
+
+impl Streamed<'_> {
+    /// Notes the part under `key`, which stands at `start..end`.
+    #[inline(always)]
+    fn mark(&mut self, key: Key, body: Body<'_>, start: usize, end: usize) {
+        let mark = Mark::new(key, body, start, end);
+        self.is_irregular |= mark.is_none();
+        if let Some(slot) = self.marks.get_mut(self.mark_count) {
+            *slot = mark;
+        }
+        self.mark_count += 1;
+    }
 }
 
 impl<'a> Decoder<'a, '_> {
-    /// Takes the row whose `pairs` pairs start at `it` in one pass and returns its end, or declines
-    /// and leaves no trace.
+    /// Takes the row from `start` on, whose `pairs` pairs are at `it`, in one pass and returns its
+    /// end, or declines and leaves no trace.
     #[inline]
     pub(super) fn stream_row(
         &mut self,
+        start: usize,
         mut it: Reader<'a>,
         pairs: usize,
         levels: usize,
@@ -137,6 +157,10 @@ impl<'a> Decoder<'a, '_> {
         self.row_count += 1;
         self.report.accepted += 1;
         self.report.dropped_fields += row.filled.dropped;
+        if let (Some(table), false) = (row.table, row.is_irregular) {
+            // Without a template the next row takes this way again.
+            let _ = self.templates.learn(self.body, table, start..it.at, &row.marks);
+        }
         Some(it.at)
     }
 
@@ -163,18 +187,21 @@ impl<'a> Decoder<'a, '_> {
                     Some(value) => precision::from_magnitude(value)?,
                     None => self.stream_time(it)?,
                 });
+                row.mark(key, self.body, at, it.at);
             }
             Key::H if row.raw.host.is_empty() => {
                 if it.fixstr().is_none() {
                     it.token().ok()?;
                 }
                 row.raw.host = it.since(at);
+                row.is_irregular = true;
             }
             Key::Tags if row.raw.tags.is_empty() => {
                 if it.skip_fixstr_map().is_none() && it.skip(1).ok()? == Nesting::TooDeep {
                     return None;
                 }
                 row.raw.tags = it.since(at);
+                row.mark(key, self.body, at, it.at);
             }
             Key::Fields | Key::F if row.table.is_none() && !row.raw.measurement.is_empty() => {
                 let table = self.stream_table(row.raw.measurement)?;
@@ -182,6 +209,7 @@ impl<'a> Decoder<'a, '_> {
                 let table = self.database.table_mut(table);
                 let text = &mut self.memo.text;
                 append_fields(table, self.body, it, key, text, &mut row.filled).ok()?;
+                row.mark(key, self.body, at, it.at);
             }
             _ => return None,
         }

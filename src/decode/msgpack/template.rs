@@ -1,0 +1,194 @@
+//! Rows like one before: the bytes between the values are compared, not read.
+//!
+//! ```text
+//! 84 a1 'm' a3 'cpu' a1 't' d3 | 00 05 .. | a4 'tags' | 82 a4 'host' .. | a6 'fields' | 83 ..
+//! literal                        time       literal     tags              literal       fields
+//! ```
+//!
+//! A template is learnt from a row that [`Decoder::stream_row`] took. The literals hold the map
+//! header, the measurement and the keys, so where they match again, the row has the same pairs and
+//! belongs to the same table. Every row of a body is first compared with the template that
+//! followed the last one before; whatever differs undoes the row and is read in full.
+
+use std::ops::Range;
+
+use super::error::Key;
+use super::item::Decoder;
+use super::time;
+use super::token::{Nesting, Reader};
+use super::value::{Filled, append_fields};
+use crate::decode::cursor::Body;
+use crate::decode::precision;
+use crate::gather::{Literal, SeriesIndex, TableIndex};
+
+/// Templates kept for a body: measurements, times the shapes they come in.
+const TEMPLATES_MAX: usize = 16;
+
+/// Parts a row can have: time, tags and fields.
+pub(super) const MARKS_MAX: usize = 3;
+
+/// What stands behind a literal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Part {
+    /// The fields, under this key.
+    Fields(Key),
+    /// The map of tags.
+    Tags,
+    /// The eight bytes of a timestamp of 30 bits of nanoseconds and 34 bits of seconds.
+    TimeExtension,
+    /// The eight bytes of a signed integer.
+    TimeSigned,
+}
+
+/// A part of a row, and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    part: Part,
+    start: usize,
+    end: usize,
+}
+
+impl Mark {
+    /// The part that ends at `end`; `start` is its first byte, the marker of a number included.
+    /// `None` for a time of no fixed width.
+    pub(super) fn new(part: Key, body: Body<'_>, start: usize, end: usize) -> Option<Self> {
+        let (part, start) = match (part, body.bytes().get(start..start + 2)?) {
+            (Key::Tags, _) => (Part::Tags, start),
+            (Key::T | Key::Time, [0xd3, _]) => (Part::TimeSigned, start + 1),
+            (Key::T | Key::Time, [0xd7, 0xff]) => (Part::TimeExtension, start + 2),
+            (Key::Fields | Key::F, _) => (Part::Fields(part), start),
+            _ => return None,
+        };
+        Some(Self { part, start, end })
+    }
+}
+
+/// A row's literals and parts in their order.
+#[derive(Debug)]
+struct Template {
+    table: TableIndex,
+    steps: Vec<(Literal, Part)>,
+    /// The template of the row after this one, the last time.
+    next: usize,
+}
+
+/// The templates of a body.
+#[derive(Debug, Default)]
+pub(super) struct Templates {
+    templates: Vec<Template>,
+    /// The template of the last row.
+    last: usize,
+}
+
+impl Templates {
+    /// Learns from the row of `table` that stands at `row`. `None`: it is like none that a
+    /// template can describe, or there is no room for another.
+    #[cold]
+    pub(super) fn learn(
+        &mut self,
+        body: Body<'_>,
+        table: TableIndex,
+        row: Range<usize>,
+        marks: &[Option<Mark>],
+    ) -> Option<()> {
+        let mut from = row.start;
+        let mut steps = Vec::with_capacity(marks.len());
+        for mark in marks.iter().flatten() {
+            steps.push((Literal::new(body.bytes().get(from..mark.start)?)?, mark.part));
+            from = mark.end;
+        }
+        if from != row.end {
+            return None;
+        }
+        let known = self.templates.iter().position(|it| it.table == table && it.steps == steps);
+        let at = match known {
+            Some(at) => at,
+            None if self.templates.len() < TEMPLATES_MAX => {
+                self.templates.push(Template { table, steps, next: 0 });
+                self.templates.len() - 1
+            }
+            None => return None,
+        };
+        if let Some(before) = self.templates.get_mut(self.last) {
+            before.next = at;
+        }
+        self.last = at;
+        Some(())
+    }
+}
+
+impl<'a> Decoder<'a, '_> {
+    /// Takes the row at `start` if it is like the one that is foreseen, and returns its end.
+    /// `None`: it is not, and left no trace.
+    #[inline(always)]
+    pub(super) fn foreseen_row(&mut self, start: usize) -> Option<usize> {
+        let next = self.templates.templates.get(self.templates.last)?.next;
+        let first = &self.templates.templates.get(next)?.steps.first()?.0;
+        if !first.begins(self.body.window(start)?) {
+            return None;
+        }
+        let templates = std::mem::take(&mut self.templates.templates);
+        let end = templates.get(next).and_then(|template| {
+            let end = self.row_like(template, start);
+            if end.is_none() {
+                self.database.table_mut(template.table).rollback_row();
+            }
+            end
+        });
+        self.templates.templates = templates;
+        self.templates.last = next;
+        end
+    }
+
+    #[inline(always)]
+    fn row_like(&mut self, template: &Template, start: usize) -> Option<usize> {
+        let table = template.table;
+        let mut it = Reader::new(self.body.bytes(), start);
+        let mut time = self.context.received;
+        let mut series = SeriesIndex::NONE;
+        let mut filled = Filled::default();
+        for (literal, part) in &template.steps {
+            if !literal.begins(self.body.window(it.at)?) {
+                return None;
+            }
+            it.at += literal.len();
+            match *part {
+                Part::TimeSigned => {
+                    time = precision::from_magnitude(i64::from_be_bytes(it.eight()?))?;
+                }
+                Part::TimeExtension => time = time::from_extension(&it.eight()?)?,
+                Part::Tags => series = self.series_of(table, &mut it)?,
+                Part::Fields(key) => {
+                    let table = self.database.table_mut(table);
+                    let text = &mut self.memo.text;
+                    append_fields(table, self.body, &mut it, key, text, &mut filled).ok()?;
+                }
+            }
+        }
+        if filled.values == 0 {
+            return None;
+        }
+        let table = self.database.table_mut(table);
+        table.set_series(series);
+        table.commit_row(time).ok()?;
+        self.row_count += 1;
+        self.report.accepted += 1;
+        self.report.dropped_fields += filled.dropped;
+        Some(it.at)
+    }
+
+    /// The series of the tags at `it`, met before in `table`.
+    #[inline(always)]
+    fn series_of(&mut self, table: TableIndex, it: &mut Reader<'a>) -> Option<SeriesIndex> {
+        let rest = self.body.bytes().get(it.at..)?;
+        if let Some((series, len)) = self.database.foresee_series_in(table, rest) {
+            it.at += len;
+            return Some(series);
+        }
+        let start = it.at;
+        if it.skip(1).ok()? == Nesting::TooDeep {
+            return None;
+        }
+        self.database.series_in(table, it.since(start))
+    }
+}

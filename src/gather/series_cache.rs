@@ -1,0 +1,134 @@
+//! Raw wire bytes of tags, to series: a row whose tags were met before is not parsed for them.
+//!
+//! Clients send their series in one order, time after time. Each entry therefore remembers which
+//! one came next, and the next row is compared with that before anything is hashed.
+//!
+//! Invariant: every index in `index`, `next` and `last` is one of `entries`, or `entries` is empty.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::database::TableIndex;
+use super::series::SeriesIndex;
+
+#[derive(Debug)]
+struct Entry {
+    start: usize,
+    len: usize,
+    table: TableIndex,
+    series: SeriesIndex,
+    /// Whether the key is of the tags alone, and means this series in this table only.
+    is_tags: bool,
+    /// The entry that was found after this one, the last time.
+    next: usize,
+}
+
+impl Entry {
+    fn key<'a>(&self, keys: &'a [u8]) -> &'a [u8] {
+        keys.get(self.start..self.start + self.len).unwrap_or_default()
+    }
+}
+
+/// What was found, and the bytes of its key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) table: TableIndex,
+    pub(super) series: SeriesIndex,
+    pub(super) len: usize,
+}
+
+/// Raw keys of one database on one shard.
+#[derive(Debug, Default)]
+pub(super) struct SeriesCache {
+    entries: Vec<Entry>,
+    index: HashTable<usize>,
+    /// The raw keys end to end.
+    keys: Vec<u8>,
+    /// The entry found last.
+    last: usize,
+    hasher: RandomState,
+}
+
+impl SeriesCache {
+    /// The entry that came after the last one, if `rest` begins with its key. `table`: a key of
+    /// tags in that table; `None`: one with the measurement.
+    #[inline]
+    pub(super) fn foresee(&mut self, rest: &[u8], table: Option<TableIndex>) -> Option<Found> {
+        let next = self.entries.get(self.last)?.next;
+        let entry = self.entries.get(next)?;
+        let is_wanted = match table {
+            Some(table) => entry.is_tags && entry.table == table,
+            None => !entry.is_tags,
+        };
+        if !is_wanted || rest.get(..entry.len)? != entry.key(&self.keys) {
+            return None;
+        }
+        self.last = next;
+        Some(Found { table: entry.table, series: entry.series, len: entry.len })
+    }
+
+    /// The entry with exactly this key; `table` as in [`Self::foresee`].
+    #[inline]
+    pub(super) fn find(&mut self, raw: &[u8], table: Option<TableIndex>) -> Option<Found> {
+        let Self { entries, index, keys, last, hasher } = self;
+        let hash = hasher.hash_one(raw) ^ table.map_or(0, scatter);
+        let is_it = |at: &usize| {
+            entries.get(*at).is_some_and(|it| {
+                it.is_tags == table.is_some()
+                    && table.is_none_or(|table| it.table == table)
+                    && it.key(keys) == raw
+            })
+        };
+        let at = *index.find(hash, is_it)?;
+        if let Some(before) = entries.get_mut(*last) {
+            before.next = at;
+        }
+        *last = at;
+        let entry = entries.get(at)?;
+        Some(Found { table: entry.table, series: entry.series, len: entry.len })
+    }
+
+    /// Adds a key that was not found.
+    pub(super) fn insert(
+        &mut self,
+        raw: &[u8],
+        table: TableIndex,
+        series: SeriesIndex,
+        is_tags: bool,
+    ) {
+        let Self { entries, index, keys, last, hasher } = self;
+        let at = entries.len();
+        if let Some(before) = entries.get_mut(*last) {
+            before.next = at;
+        }
+        *last = at;
+        let (start, len) = (keys.len(), raw.len());
+        keys.extend_from_slice(raw);
+        // The first row of the next body most likely is that of the first one.
+        entries.push(Entry { start, len, table, series, is_tags, next: 0 });
+        let hash_of = |at: &usize| {
+            entries.get(*at).map_or(0, |it| {
+                let scattered = if it.is_tags { scatter(it.table) } else { 0 };
+                hasher.hash_one(it.key(keys)) ^ scattered
+            })
+        };
+        index.insert_unique(hash_of(&at), at, hash_of);
+    }
+
+    /// Bytes held: keys, entries, and the index by its usual load.
+    pub(super) fn byte_len(&self) -> usize {
+        self.keys.len() + self.entries.len() * (size_of::<Entry>() + 10)
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Bits that differ from table to table, so that equal tags of many tables do not collide.
+#[inline]
+fn scatter(table: TableIndex) -> u64 {
+    (table.as_usize() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
