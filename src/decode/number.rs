@@ -57,6 +57,18 @@ pub fn signed(padded: &[u8], at: usize) -> Parsed<i64> {
     Ok((value.ok_or(NumberError::OutOfRange { next })?, next))
 }
 
+/// An integer of one to seven digits without a sign, if the byte behind it is `end`; and the
+/// position behind that byte. `None` is any other number, for [`signed`] to read.
+///
+/// One load serves digits and end: most integers of line protocol are this short.
+#[inline(always)]
+pub fn short_integer(padded: &[u8], at: usize, end: u8) -> Option<(i64, usize)> {
+    let word = word(padded, at)?;
+    let (length, number) = leading_digits(word);
+    let behind = word.checked_shr(u32::try_from(length * 8).ok()?)? & 0xff;
+    (length > 0 && behind == u64::from(end)).then(|| (number.cast_signed(), at + length + 1))
+}
+
 /// An integer without a sign, `0..=u64::MAX`.
 ///
 /// # Errors

@@ -289,8 +289,12 @@ impl Database {
 
     // What the shard uses.
 
-    /// Opens a write: one body.
+    /// Opens a write: one body. One that was never closed, because its decoder panicked, is undone:
+    /// nobody was told that it succeeded.
     pub fn begin_write(&mut self, atomicity: Atomicity) {
+        if !self.touched.is_empty() {
+            self.abort_write();
+        }
         self.atomicity = atomicity;
     }
 

@@ -200,6 +200,27 @@ fn an_aborted_write_leaves_no_trace() {
 }
 
 #[test]
+fn a_write_whose_decoder_panicked_is_undone_by_the_next() {
+    let mut shard = Shard::new();
+    append(&mut shard, "m", &[], &[("a", Value::Int(1))], 1).unwrap();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        shard.write(Atomicity::Rows, |database| {
+            let index = database.table("m").unwrap();
+            let table = database.table_mut(index);
+            let column = table.field("a").unwrap();
+            table.append_i64(column, 2).unwrap();
+            table.commit_row(at(2)).unwrap();
+            table.append_i64(column, 3).unwrap();
+            panic!("a bug of the decoder");
+        });
+    }));
+    assert!(panicked.is_err());
+    append(&mut shard, "m", &[], &[("a", Value::Int(4))], 4).unwrap();
+    let kept: Vec<_> = shard.rows().iter().map(|row| row.time_ns).collect();
+    assert_eq!(kept, [1, 4]);
+}
+
+#[test]
 fn two_alternating_schemas_and_a_thousand_columns_stay_in_one_chunk() {
     let mut shard = Shard::new();
     for time in 0..2_000 {

@@ -148,6 +148,10 @@ impl Decoder<'_> {
         let padded = self.body.padded();
         match kind {
             ColumnKind::I64 => {
+                if let Some((value, next)) = number::short_integer(padded, at, b'i') {
+                    builder.append_i64(column, value).ok()?;
+                    return Some(next);
+                }
                 if let Ok((value, next)) = number::signed(padded, at)
                     && self.byte(next) == Some(b'i')
                 {

@@ -112,8 +112,12 @@ pub(super) fn append_fields(
         Token::Map(pairs) => {
             for _ in 0..pairs {
                 let key_at = it.at;
-                let Some(found) = body.window(key_at).and_then(|window| table.predict(window))
-                else {
+                // Without a closure, so that the prediction is part of this loop.
+                let found = match body.window(key_at) {
+                    Some(window) => table.predict(window),
+                    None => None,
+                };
+                let Some(found) = found else {
                     append_named(table, it, filled)?;
                     continue;
                 };
