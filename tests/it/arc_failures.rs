@@ -403,6 +403,8 @@ fn a_flush_that_fails_keeps_its_rows_and_memory_is_bounded() {
     assert!(client.post("/api/v1/flush", "").status >= 500);
     // What was in the way goes; what was acknowledged is there.
     fs::remove_file(tables.join("a")).unwrap();
+    // A try that began before may still fail.
+    assert!((0..10).any(|_| client.post("/api/v1/flush", "").status == 200));
     let rows = live.rows("a");
     assert_eq!(
         rows.iter().map(|row| row.time_ns).collect::<Vec<_>>(),
