@@ -279,7 +279,10 @@ impl Flusher {
         let Outcome::Failed(error) = outcome else { return };
         self.wiring.stats.flush_errors.add(1);
         let is_full = matches!(error, WriteError::Busy(BusyReason::DiskFull));
-        let cause: Box<str> = error.to_string().into();
+        let cause: Box<str> = match error {
+            WriteError::Server(ServerError::Flush { cause }) => cause,
+            error => error.to_string().into(),
+        };
         let waiters = std::mem::take(&mut self.waiters);
         for waiter in waiters {
             if waiter.upto <= number {

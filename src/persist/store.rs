@@ -85,7 +85,16 @@ impl Store {
         }
         let parent = directory.parent().unwrap_or(&self.data_dir);
         self.create_directory(parent)?;
-        match fs::create_dir(directory) {
+        let created = match fs::create_dir(directory) {
+            // Somebody removed the parent, or it was a file: what is known to exist does not.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.forget_directories();
+                self.create_directory(parent)?;
+                fs::create_dir(directory)
+            }
+            created => created,
+        };
+        match created {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(at(Operation::CreateDirectory, directory)(error));
             }

@@ -6,6 +6,8 @@
 #[path = "../naive/mod.rs"]
 mod naive;
 
+mod arc_failures;
+
 mod binary;
 
 mod config;

@@ -527,6 +527,10 @@ fn a_removed_directory_is_made_again() {
     fs::remove_dir_all(store.data_dir().join(layout::database_directory("db/rp"))).unwrap();
     let segments = write_segments(&store, &two_days(2)).unwrap();
     assert_eq!(read_all(&store, &segments).len(), 2);
+    // Another measurement, whose directory below the removed one was never made.
+    fs::remove_dir_all(store.data_dir().join(layout::database_directory("db/rp"))).unwrap();
+    let request = SegmentRequest { measurement: "new".to_owned(), ..two_days(2) };
+    assert_eq!(write_segments(&store, &request).unwrap().len(), 2);
     store.remove_database("db/rp").unwrap();
     store.remove_database("db/rp").unwrap();
     assert_eq!(files(&tables(&store)), [] as [PathBuf; 0]);
