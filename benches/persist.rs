@@ -129,7 +129,7 @@ fn narrow(name: &'static str, hosts: u32) -> Table {
 }
 
 fn encode(table: &Table, compression: Compression) -> Vec<u8> {
-    let about = About { database: "db", measurement: table.name, sequence: 1 };
+    let about = About { database: "db", measurement: table.name, sort_key: &[], sequence: 1 };
     let mut file = Vec::new();
     let batches = table.batches.iter().cloned().map(Ok);
     encode_compressed(&mut file, &table.schema, &about, compression, batches).unwrap();
@@ -206,6 +206,7 @@ fn whole_segments(criterion: &mut Criterion) {
                         measurement: "cpu".to_owned(),
                         schema: Arc::clone(&table.schema),
                         batches: batches.clone(),
+                        sort_key: vec!["time".to_owned()],
                         sequence,
                     }
                 },

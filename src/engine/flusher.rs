@@ -242,6 +242,7 @@ impl Flusher {
                     measurement: name.to_string(),
                     schema: measurement.schema(),
                     batches: chunks.into_iter().map(|chunk| chunk.batch).collect(),
+                    sort_key: measurement.sort_key().to_vec(),
                     sequence: self.writers.next_sequence(),
                 },
                 measurement,

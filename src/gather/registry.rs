@@ -54,6 +54,12 @@ impl Columns {
         self.list.push(Column { name: name.into(), physical, kind, role, unit });
         self.list.len() - 1
     }
+
+    /// The name in files of a column, or of `time`.
+    fn physical(&self, name: &str) -> String {
+        let column = self.list.iter().find(|it| &*it.name == name);
+        column.map_or(name, |it| &*it.physical).to_owned()
+    }
 }
 
 /// One measurement of one database, shared by all shards.
@@ -67,6 +73,8 @@ pub struct Measurement {
     is_closed: bool,
     /// How its U64 columns are written.
     unsigned: Unsigned,
+    /// The order of its rows in files, by physical names.
+    sort_key: Vec<String>,
     columns: Mutex<Columns>,
     /// Rows accepted since the start.
     rows: AtomicU64,
@@ -85,11 +93,16 @@ impl Measurement {
         for column in pin.into_iter().flat_map(|pin| &pin.columns) {
             columns.insert(&column.name, column.kind, column.role, column.unit.as_deref());
         }
+        let sort_key = pin.map_or_else(
+            || vec![TIME.to_owned()],
+            |pin| pin.sort_key.iter().map(|name| columns.physical(name)).collect(),
+        );
         Self {
             database: Arc::clone(database),
             name: name.into(),
             is_closed: pin.is_some_and(|pin| pin.closed),
             unsigned,
+            sort_key,
             columns: Mutex::new(columns),
             rows: AtomicU64::new(0),
             files: AtomicU64::new(0),
@@ -109,6 +122,11 @@ impl Measurement {
     /// How its U64 columns are written.
     pub fn unsigned(&self) -> Unsigned {
         self.unsigned
+    }
+
+    /// The order of its rows in files: physical names of columns or `time`, as pinned.
+    pub fn sort_key(&self) -> &[String] {
+        &self.sort_key
     }
 
     /// The columns, `time` not among them, in the order of first acceptance.

@@ -121,6 +121,11 @@ pub(super) fn batches(
 }
 
 impl Column {
+    /// One for each batch; only the keys of a tag column after [`Column::share_dictionary`].
+    pub(super) fn arrays(&self) -> &[ArrayRef] {
+        &self.arrays
+    }
+
     /// Bytes of the column's strings; zero for other kinds and for tags.
     pub(super) fn string_bytes(&self) -> usize {
         self.arrays.iter().filter_map(|it| it.as_string_opt::<i32>()).map(string_bytes).sum()

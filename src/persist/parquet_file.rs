@@ -26,6 +26,7 @@ use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
+use super::sort_key;
 use crate::schema::TIME;
 
 /// Rows of a row group; a reader's unit of parallel work, and what a writer holds in memory.
@@ -42,18 +43,21 @@ pub const METADATA_MEASUREMENT: &str = "peristyle.measurement";
 /// Footer key of the sequence, in decimal.
 pub const METADATA_SEQUENCE: &str = "peristyle.sequence";
 
-/// What the footer says about where the rows belong.
+/// What the footer says about where the rows belong and how they are sorted.
 #[derive(Clone, Copy, Debug)]
 pub struct About<'a> {
     /// The database, as clients call it.
     pub database: &'a str,
     /// The measurement, as clients call it.
     pub measurement: &'a str,
+    /// The order of the rows, by names of columns; see [`super::SegmentRequest::sort_key`].
+    pub sort_key: &'a [String],
     /// The request that the file is a part of.
     pub sequence: u64,
 }
 
-/// Encodes `batches`, all of `schema` and in order of `time`, as one Parquet file into `sink`.
+/// Encodes `batches`, all of `schema` and in the order of `about.sort_key`, as one Parquet file
+/// into `sink`.
 ///
 /// # Errors
 /// When `sink` refuses, when a batch is an error, or when one has another schema.
@@ -103,7 +107,7 @@ fn properties(schema: &Schema, about: &About<'_>, compression: Compression) -> W
         .set_write_batch_size(WRITE_BATCH_ROWS)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_dictionary_enabled(false)
-        .set_sorting_columns(sorting_columns(schema))
+        .set_sorting_columns(sorting_columns(schema, about.sort_key))
         .set_created_by(concat!("peristyle ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_key_value_metadata(Some(vec![
             pair(METADATA_DATABASE, about.database.to_owned()),
@@ -138,11 +142,16 @@ fn with_column(builder: WriterPropertiesBuilder, field: &Field) -> WriterPropert
     }
 }
 
-/// `time` ascending. `time_ns` orders rows too, but its nulls sort as zeros, which Parquet has no
-/// word for.
-fn sorting_columns(schema: &Schema) -> Option<Vec<SortingColumn>> {
-    let column_idx = i32::try_from(schema.index_of(TIME).ok()?).ok()?;
-    Some(vec![SortingColumn { column_idx, descending: false, nulls_first: false }])
+/// The columns of the key that the file has, then `time`; all ascending.
+fn sorting_columns(schema: &Schema, sort_key: &[String]) -> Option<Vec<SortingColumn>> {
+    let places = sort_key::stated(schema, sort_key).into_iter();
+    places
+        .map(|place| {
+            let column_idx = i32::try_from(place).ok()?;
+            let nulls_first = schema.fields().get(place)?.name() != TIME;
+            Some(SortingColumn { column_idx, descending: false, nulls_first })
+        })
+        .collect()
 }
 
 /// The schema as a reader that honours `ARROW:schema` shall see it: with the metadata of every

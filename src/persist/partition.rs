@@ -1,4 +1,4 @@
-//! Rows of one request in one order of time, cut into days.
+//! Rows of one request in one order, cut into days.
 //!
 //! ```text
 //! batches, as they arrived    [08:00 .. 09:00] [23:00 .. 01:00]    no overlap: slices, no copies
@@ -6,13 +6,16 @@
 //!
 //! batches, as they arrived    [08:00 .. 12:00] [09:00 .. 11:00]    overlap: an order of all rows,
 //! days                        |-- gathered, 64 Ki rows at a time --|
+//!
+//! a sort key other than time  an order of all rows by time, cut, then each day by the key
 //! ```
 //!
 //! The order is by (`time`, `time_ns`), and by arrival where these are equal. A null in `time_ns`
-//! is a zero. Days end at midnight UTC, before 1970 too.
+//! is a zero. A day whose measurement has another sort key ([`Keys`]) is in the order of that, and
+//! in the one of time where keys are equal. Days end at midnight UTC, before 1970 too.
 //!
 //! Invariants: every row of the request is in exactly one piece of one day; all pieces have the
-//! columns of [`TimeOrder::schema`]: those of the request that have a value at all.
+//! columns of [`OrderedRows::schema`]: those of the request that have a value at all.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,6 +26,7 @@ use arrow_array::{Array, Int16Array, RecordBatch, TimestampMicrosecondArray};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 
 use super::columns::{self, Column};
+use super::sort_key::Keys;
 use crate::schema::{TIME, TIME_NS};
 use crate::timestamp::US_PER_DAY;
 
@@ -34,7 +38,7 @@ const GATHERED_ROWS_OF_LONG_STRINGS_MAX: usize = 1 << 10;
 
 /// The rows of a request, in order.
 #[derive(Debug)]
-pub(super) struct TimeOrder {
+pub(super) struct OrderedRows {
     schema: SchemaRef,
     rows: Rows,
     days: Vec<Day>,
@@ -58,9 +62,9 @@ pub(super) struct Day {
     pub(super) pieces: Vec<Piece>,
     /// How many they are.
     pub(super) rows: u64,
-    /// Time of the first.
+    /// The least time.
     pub(super) time_us_min: i64,
-    /// Time of the last.
+    /// The greatest time.
     pub(super) time_us_max: i64,
 }
 
@@ -82,17 +86,36 @@ struct RowAt {
     row: u32,
 }
 
-impl TimeOrder {
-    /// Puts the rows of `batches` in order; `schema` has all columns that a batch may have.
+impl RowAt {
+    /// Its day, since 1970-01-01.
+    fn day(&self) -> i64 {
+        self.us.div_euclid(US_PER_DAY)
+    }
+
+    /// Its batch, and its row there.
+    fn place(&self) -> (usize, usize) {
+        (self.batch as usize, self.row as usize)
+    }
+}
+
+impl OrderedRows {
+    /// Puts the rows of `batches` in the order of `sort_key`; `schema` has all columns that a batch
+    /// may have. Columns of the key that have no value are ignored.
     ///
     /// # Errors
     /// When a batch has a column that `schema` has not, or has with another type, or has no time.
-    pub(super) fn new(schema: &Schema, batches: &[RecordBatch]) -> Result<Self, ArrowError> {
+    pub(super) fn new(
+        schema: &Schema,
+        batches: &[RecordBatch],
+        sort_key: &[String],
+    ) -> Result<Self, ArrowError> {
         let batches: Vec<_> = batches.iter().filter(|it| it.num_rows() > 0).collect();
         let times: Vec<_> = batches.iter().map(|it| Times::of(it)).collect::<Result<_, _>>()?;
         let (schema, mut columns) = columns::align(schema, &batches)?;
+        let keys = Keys::new(&schema, &columns, sort_key)?;
+        let sequence = if keys.is_none() { sequence_of(&times) } else { None };
         let mut days = Vec::new();
-        let rows = if let Some(sequence) = sequence_of(&times) {
+        let rows = if let Some(sequence) = sequence {
             let aligned = columns::batches(&schema, &columns, batches.len())?;
             let sorted = sequence.iter().filter_map(|&at| aligned.get(at).cloned()).collect();
             for (batch, times) in sequence.iter().filter_map(|&at| times.get(at)).enumerate() {
@@ -100,9 +123,15 @@ impl TimeOrder {
             }
             Rows::Sliced(sorted)
         } else {
-            let order = row_order(&times)?;
+            let mut order = row_order(&times)?;
             columns.iter_mut().try_for_each(Column::share_dictionary)?;
             cut(&mut days, 0, &order, |it| it.us, gathered_rows_max(&columns));
+            if let Some(keys) = keys {
+                // Stable, so that the order of time stays where keys are equal.
+                for day in order.chunk_by_mut(|left, right| left.day() == right.day()) {
+                    keys.sort(day, RowAt::place);
+                }
+            }
             Rows::Gathered { columns, order }
         };
         Ok(Self { schema, rows, days })
@@ -131,8 +160,7 @@ impl TimeOrder {
             }
             Rows::Gathered { columns, order } => {
                 let rows = order.get(piece.range.clone()).ok_or_else(foreign)?;
-                let places: Vec<_> =
-                    rows.iter().map(|it| (it.batch as usize, it.row as usize)).collect();
+                let places: Vec<_> = rows.iter().map(RowAt::place).collect();
                 let arrays =
                     columns.iter().map(|it| it.gather(&places)).collect::<Result<_, _>>()?;
                 RecordBatch::try_new(Arc::clone(&self.schema), arrays)
@@ -177,7 +205,8 @@ fn gathered_rows_max(columns: &[Column]) -> usize {
     if long { GATHERED_ROWS_OF_LONG_STRINGS_MAX } else { GATHERED_ROWS_MAX }
 }
 
-/// Adds `sorted` rows to `days`, as pieces of at most `rows_max` rows that do not cross midnight.
+/// Adds rows, `sorted` by time, to `days`, as pieces of at most `rows_max` rows that do not cross
+/// midnight.
 fn cut<T>(
     days: &mut Vec<Day>,
     batch: usize,

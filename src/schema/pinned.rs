@@ -4,7 +4,7 @@
 //! {
 //!   "measurement": "disk",
 //!   "closed": false,                                     optional: true refuses unknown columns
-//!   "sort_key": ["time"],                                optional: names of columns, or time
+//!   "sort_key": ["time"],                                optional: order of rows in files
 //!   "columns": [
 //!     {"name": "path", "role": "tag"},                   a tag is a string
 //!     {"name": "used", "role": "field", "kind": "integer", "unit": "bytes"}   unit: optional
@@ -50,8 +50,8 @@ pub struct PinnedSchema {
     pub closed: bool,
     /// The columns in the order they are written, `time` not among them; names are unique.
     pub columns: Vec<PinnedColumn>,
-    /// Order of the rows wanted in a file: names of `columns` or `time`, each once, at least one.
-    /// Checked and kept; `persist` writes every file in order of `time`.
+    /// Order of the rows in a file: names of `columns` or `time`, each once, at least one. Rows
+    /// that are equal in all of them are in order of `time`.
     pub sort_key: Vec<String>,
 }
 

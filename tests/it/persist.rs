@@ -24,6 +24,8 @@ use peristyle::segment::SegmentMeta;
 use peristyle::timestamp::{Timestamp, US_PER_DAY};
 use proptest::prelude::*;
 
+use crate::live::Live;
+
 /// A value of any kind, as it went in or came out.
 #[derive(Clone, Debug, PartialEq)]
 enum Value {
@@ -126,6 +128,7 @@ fn request(batches: Vec<RecordBatch>, sequence: u64) -> SegmentRequest {
         measurement: "CPU load".to_owned(),
         schema: schema(),
         batches,
+        sort_key: vec!["time".to_owned()],
         sequence,
     }
 }
@@ -482,6 +485,212 @@ fn a_tag_column_with_a_shared_dictionary_is_not_decoded() {
     .unwrap();
     let segments = write_segments(&store, &request(vec![one.clone(), other, one], 1)).unwrap();
     assert_eq!(segments[0].rows, 3);
+}
+
+// What follows is about the order of a sort key.
+
+/// Null first, then by value: the order that `schemas/segment.md` states, said slowly.
+fn compare(left: Option<&Value>, right: Option<&Value>) -> std::cmp::Ordering {
+    match (left, right) {
+        (Some(Value::Bool(left)), Some(Value::Bool(right))) => left.cmp(right),
+        (Some(Value::I64(left)), Some(Value::I64(right)))
+        | (Some(Value::Time(left)), Some(Value::Time(right))) => left.cmp(right),
+        (Some(Value::Decimal(left)), Some(Value::Decimal(right))) => left.cmp(right),
+        (Some(Value::F64(left)), Some(Value::F64(right))) => left.total_cmp(right),
+        (Some(Value::String(left)), Some(Value::String(right)))
+        | (Some(Value::Tag(left)), Some(Value::Tag(right))) => {
+            left.as_bytes().cmp(right.as_bytes())
+        }
+        (Some(_), Some(_)) => panic!("{left:?} and {right:?}"),
+        (left, right) => left.is_some().cmp(&right.is_some()),
+    }
+}
+
+/// A stable sort by day, key, time.
+fn sort_by_key(rows: &mut [Row], sort_key: &[String]) {
+    let day = |row: &Row| time_of(row).0.div_euclid(US_PER_DAY);
+    rows.sort_by(|left, right| {
+        let by_key = sort_key.iter().map(|name| compare(left.get(name), right.get(name)));
+        let by_key = by_key.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then);
+        day(left).cmp(&day(right)).then(by_key).then(time_of(left).cmp(&time_of(right)))
+    });
+}
+
+fn strings(names: &[&str]) -> Vec<String> {
+    names.iter().map(|it| (*it).to_owned()).collect()
+}
+
+/// The names of the columns that every row group of a file says it is sorted by.
+fn sorting_columns(path: &Path) -> Vec<String> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
+    let group = reader.metadata().row_group(0);
+    let sorting = group.sorting_columns().unwrap();
+    for other in reader.metadata().row_groups() {
+        assert_eq!(other.sorting_columns(), Some(sorting));
+    }
+    let name = |at: i32| group.column(usize::try_from(at).unwrap()).column_path().parts().concat();
+    let names = sorting.iter().map(|it| {
+        let name = name(it.column_idx);
+        assert_eq!((it.descending, it.nulls_first), (false, name != "time"), "{name}");
+        name
+    });
+    names.collect()
+}
+
+#[test]
+fn rows_of_a_day_are_in_the_order_of_the_key_and_then_of_time() {
+    let (_directory, store) = open();
+    let at = |us: i64, host: Option<&str>, count: i64| {
+        let host = host.map(|it| ("host", Value::Tag(it.to_owned())));
+        row(us, &host.into_iter().chain([("count", Value::I64(count))]).collect::<Vec<_>>())
+    };
+    // The dictionary of the first batch is b, a; that of the second a, c.
+    let first = [at(1, Some("b"), 0), at(2, Some("a"), 1), at(US_PER_DAY, Some("b"), 2)];
+    let second = [at(0, None, 3), at(1, Some("a"), 4), at(3, Some("c"), 5), at(2, Some("a"), 6)];
+    let third = [at(US_PER_DAY + 1, Some("a"), 7)];
+    let batches = vec![batch(&first, false), batch(&second, true), batch(&third, false)];
+    let mut request = request(batches, 1);
+    request.sort_key = strings(&["host", "never", "time"]);
+    let segments = write_segments(&store, &request).unwrap();
+    let counts: Vec<_> =
+        read_all(&store, &segments).iter().map(|it| it.get("count").cloned().unwrap()).collect();
+    assert_eq!(counts, [3, 4, 1, 6, 0, 5, 7, 2].map(Value::I64));
+    let days: Vec<_> =
+        segments.iter().map(|it| (it.rows, it.time_us_min, it.time_us_max)).collect();
+    assert_eq!(days, [(6, 0, 3), (2, US_PER_DAY, US_PER_DAY + 1)]);
+    for segment in &segments {
+        assert_eq!(sorting_columns(&store.data_dir().join(&segment.path)), ["host", "time"]);
+    }
+}
+
+#[test]
+fn more_rows_than_are_gathered_at_a_time_come_back_in_the_order_of_the_key() {
+    let (_directory, store) = open();
+    let mut rows: Vec<_> = (0..70_000_i64)
+        .map(|at| {
+            let host = Value::Tag(format!("host_{}", at % 401));
+            row(at.reverse_bits() >> 20, &[("count", Value::I64(at % 7)), ("host", host)])
+        })
+        .collect();
+    let batches = rows.chunks(30_000).map(|it| batch(it, false)).collect();
+    let mut request = request(batches, 1);
+    request.sort_key = strings(&["count", "host"]);
+    let segments = write_segments(&store, &request).unwrap();
+    sort_by_key(&mut rows, &request.sort_key);
+    assert!(read_all(&store, &segments) == rows);
+}
+
+#[test]
+fn a_key_of_absent_columns_is_the_order_of_time() {
+    let (_directory, store) = open();
+    let rows = [2, 1].map(|us| row(us, &[("count", Value::I64(us))]));
+    for (sequence, names) in (1..).zip([&["never"][..], &["never", "time"], &[]]) {
+        let mut request = request(vec![batch(&rows, false)], sequence);
+        request.sort_key = strings(names);
+        let segments = write_segments(&store, &request).unwrap();
+        assert_eq!(read_all(&store, &segments), [rows[1].clone(), rows[0].clone()]);
+        assert_eq!(sorting_columns(&store.data_dir().join(&segments[0].path)), ["time"]);
+    }
+}
+
+/// Any order of any columns; `never` is in no batch.
+fn any_sort_key() -> impl Strategy<Value = Vec<String>> {
+    let names = strings(&["time", "host", "usage", "count", "a.b c", "ok", "never"]);
+    prop::sample::subsequence(names, 1..=4).prop_shuffle()
+}
+
+/// [`any_row`] with few values in `count`, so that what follows in a key decides.
+fn any_row_of_few_values() -> impl Strategy<Value = Row> {
+    (any_row(), -1..2_i64).prop_map(|(mut row, count)| {
+        if let Some(value) = row.get_mut("count") {
+            *value = Value::I64(count);
+        }
+        row
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn files_are_a_stable_sort_by_any_key(
+        parts in prop::collection::vec(
+            (prop::collection::vec(any_row_of_few_values(), 1..12), any::<bool>(), any::<bool>()),
+            0..6),
+        sort_key in any_sort_key(),
+    ) {
+        let (_directory, store) = open();
+        let mut arrived = Vec::new();
+        let mut batches = Vec::new();
+        for (mut rows, sorted, reversed) in parts {
+            if sorted {
+                rows.sort_by_key(time_of);
+            }
+            batches.push(batch(&rows, reversed));
+            arrived.extend(rows);
+        }
+        let mut request = request(batches, 1);
+        request.sort_key.clone_from(&sort_key);
+        let segments = write_segments(&store, &request).unwrap();
+        sort_by_key(&mut arrived, &sort_key);
+        prop_assert_eq!(read_all(&store, &segments), arrived.clone());
+
+        let is_there = |name: &String| arrived.iter().any(|row| row.contains_key(name));
+        let mut stated: Vec<_> = sort_key.iter().filter(|it| is_there(it)).cloned().collect();
+        if !stated.contains(&"time".to_owned()) {
+            stated.push("time".to_owned());
+        }
+        for segment in &segments {
+            let path = store.data_dir().join(&segment.path);
+            prop_assert_eq!(&sorting_columns(&path), &stated);
+            let times: Vec<_> = read(&path).iter().map(|it| time_of(it).0).collect();
+            prop_assert_eq!(times.len() as u64, segment.rows);
+            prop_assert_eq!(times.iter().min(), Some(&segment.time_us_min));
+            prop_assert_eq!(times.iter().max(), Some(&segment.time_us_max));
+            let days = times.iter().map(|it| layout::date_of(it.div_euclid(US_PER_DAY)).unwrap());
+            prop_assert!(days.into_iter().all(|it| it == segment.date));
+        }
+    }
+}
+
+#[test]
+fn a_pin_decides_the_order_of_rows_through_the_whole_server() {
+    // `room` comes second, so its name in files is another than on the wire.
+    let pin = r#"{"measurement": "door", "sort_key": ["room", "opened", "time"], "columns": [
+        {"name": "Room", "role": "field", "kind": "integer"},
+        {"name": "room", "role": "tag"},
+        {"name": "opened", "role": "field", "kind": "integer"}]}"#;
+    let pin = peristyle::schema::pinned::parse("door.json", pin).unwrap();
+    let live = Live::start_with(|options| options.pins = vec![pin]);
+    let bodies = [
+        "door,room=b opened=2i,Room=1i 5\ndoor,room=a opened=2i 4\nhall opened=2i 2\n",
+        "door opened=9i 3\ndoor,room=b opened=1i 9\nhall opened=1i 1\n",
+        "door,room=a opened=2i,Room=2i 1\ndoor,room=a opened=1i 86400\ndoor,room=a opened=1i 8\n",
+    ];
+    for body in bodies {
+        assert_eq!(live.post("/write?db=db&precision=s", body).status, 204);
+    }
+    assert_eq!(live.rows("db").len(), 9);
+    let integer = |row: &Row, name: &str| match row.get(name) {
+        Some(Value::I64(value)) => *value,
+        other => panic!("{name}: {other:?}"),
+    };
+    let found: Vec<_> = crate::live::files(live.directory.path())
+        .iter()
+        .map(|path| {
+            let seconds = |row: &Row| time_of(row).0 / 1_000_000;
+            let rows = read(path);
+            let rows = rows.iter().map(|it| (integer(it, "opened"), seconds(it)));
+            (sorting_columns(path), rows.collect::<Vec<_>>())
+        })
+        .collect();
+    let key = strings(&["room~1", "opened", "time"]);
+    let expected = [
+        (key.clone(), vec![(9, 3), (1, 8), (2, 1), (2, 4), (1, 9), (2, 5)]),
+        (key, vec![(1, 86_400)]),
+        (strings(&["time"]), vec![(1, 1), (2, 2)]),
+    ];
+    assert_eq!(found, expected);
 }
 
 // What follows is about failures.

@@ -54,6 +54,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("arrow_array", &["engine", "gather", "persist"]),
     ("arrow_buffer", &["gather", "persist"]),
+    ("arrow_row", &["persist"]),
     ("arrow_schema", &["gather", "persist"]),
     ("arrow_select", &["gather", "persist"]),
     ("bytes", &["accept"]),
