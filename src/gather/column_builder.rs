@@ -311,14 +311,9 @@ impl ColumnBuilder {
         }
     }
 
-    /// Opens a run: gives an unset column the kind of `empty` and back-fills up to `row`.
-    /// `false` when the row `row` has a value already.
-    pub(super) fn begin_run(&mut self, row: usize, empty: Values) -> bool {
-        if matches!(self.values, Values::Unset) {
-            self.values = empty;
-        }
-        let Some(missing) = row.checked_sub(self.len()) else { return false };
-        let (rows, bytes) = if row == 0 { self.expected } else { (0, 0) };
+    /// Makes room for what the last chunk needed.
+    pub(super) fn reserve(&mut self) {
+        let (rows, bytes) = self.expected;
         match &mut self.values {
             Values::I64(values) | Values::Time(values) => values.reserve(rows),
             Values::U64(values) => values.reserve(rows),
@@ -326,6 +321,15 @@ impl ColumnBuilder {
             Values::String(values) => values.reserve(rows, bytes),
             Values::Unset | Values::Bool(_) | Values::Tag(_) => {}
         }
+    }
+
+    /// Opens a run: gives an unset column the kind of `empty` and back-fills up to `row`.
+    /// `false` when the row `row` has a value already.
+    pub(super) fn begin_run(&mut self, row: usize, empty: Values) -> bool {
+        if matches!(self.values, Values::Unset) {
+            self.values = empty;
+        }
+        let Some(missing) = row.checked_sub(self.len()) else { return false };
         match &mut self.values {
             Values::Unset | Values::Tag(_) => return false,
             Values::Bool(values) => values.append_n(missing, false),

@@ -140,10 +140,10 @@ impl Database {
             return Err(AppendError::NameTooLong { bytes: measurement.len() });
         }
         let max = limits.tables_per_database_max;
-        if self.tables.len() >= max && self.spare.is_empty() {
+        let (measurement, is_known) = self.registry.open(&self.name, measurement);
+        if !is_known && self.tables.len() >= max && self.spare.is_empty() {
             return Err(AppendError::TooManyTables { max });
         }
-        let measurement = self.registry.open(&self.name, measurement);
         let table = TableBuilder::new(Arc::clone(&self.registry), measurement);
         let at = match self.spare.pop() {
             Some(TableIndex(at)) => at,
@@ -180,6 +180,9 @@ impl Database {
     fn touch(&mut self, table: TableIndex) {
         let Some(builder) = self.tables.get_mut(table.0) else { return };
         builder.atomicity = self.atomicity;
+        if builder.row_count() == 0 {
+            builder.reserve();
+        }
         self.touched.push(Touched {
             table,
             rows: builder.row_count(),

@@ -147,8 +147,12 @@ impl Measurement {
     /// Makes the `pending` columns of a shard known, or none of them.
     ///
     /// Another shard may have come first with the same name: a kind that holds our values without
-    /// loss is adopted, anything else is a conflict.
-    pub(super) fn register(&self, pending: &mut [&mut ColumnBuilder]) -> Result<(), AppendError> {
+    /// loss is adopted, anything else is a conflict. At most `max` columns become known.
+    pub(super) fn register(
+        &self,
+        pending: &mut [&mut ColumnBuilder],
+        max: usize,
+    ) -> Result<(), AppendError> {
         let mut columns = self.lock();
         for builder in pending.iter_mut() {
             let known = columns.list.iter().enumerate().find(|(_, it)| it.name == builder.name);
@@ -170,6 +174,12 @@ impl Measurement {
                 });
             }
             builder.slot = Some(slot);
+        }
+        // The shards together hold no more than one of them may.
+        let is_new = |it: &&&mut ColumnBuilder| it.slot.is_none() && it.kind().is_some();
+        let new = pending.iter().filter(is_new).count();
+        if new > 0 && columns.list.len() + new > max {
+            return Err(AppendError::TooManyColumns { max });
         }
         for builder in pending.iter_mut().filter(|it| it.slot.is_none()) {
             if let Some(kind) = builder.kind() {
@@ -315,12 +325,15 @@ impl Registry {
             .collect()
     }
 
-    /// The measurement if it is known, else one that becomes known by [`Registry::adopt`].
-    pub(super) fn open(&self, database: &Arc<str>, name: &str) -> Arc<Measurement> {
+    /// The measurement and whether it is known; one that is not becomes so by
+    /// [`Registry::adopt`].
+    pub(super) fn open(&self, database: &Arc<str>, name: &str) -> (Arc<Measurement>, bool) {
         let known = self.lock().get(database).and_then(|it| it.get(name)).cloned();
-        known.unwrap_or_else(|| {
-            Arc::new(Measurement::new(database, name, self.unsigned, self.pins.get(name)))
-        })
+        if let Some(known) = known {
+            return (known, true);
+        }
+        let pin = self.pins.get(name);
+        (Arc::new(Measurement::new(database, name, self.unsigned, pin)), false)
     }
 
     /// Makes `candidate` known with its first row; returns the one that came first.

@@ -173,10 +173,12 @@ impl TimeValues {
     /// Where whole microseconds are appended in bulk; every one must be within
     /// [`Timestamp::MIN`] and [`Timestamp::MAX`].
     pub fn run_us(&mut self) -> &mut Vec<i64> {
-        if self.us.is_empty() {
-            self.us.reserve(self.expected);
-        }
         &mut self.us
+    }
+
+    /// Makes room for as many rows as the last chunk had.
+    pub(super) fn reserve(&mut self) {
+        self.us.reserve(self.expected);
     }
 
     pub(super) fn len(&self) -> usize {

@@ -186,6 +186,16 @@ const CASES: &[Case] = &[
         ..COLUMNS
     },
     Case {
+        name: "columns of an item, time beside them",
+        piece: |n| {
+            let names: Vec<String> = (0..n).map(|at| format!("f{at}")).collect();
+            let time = [("time", Tree::from(1_700_000_000))];
+            columns("m", time.into_iter().chain(names.iter().map(|name| (&**name, 1.into()))))
+        },
+        refused: 2,
+        ..COLUMNS
+    },
+    Case {
         name: "measurements of lines",
         piece: |n| (lines(n, |at| format!("m{at} f=1\n")), n as u64),
         format: Format::LineProtocol,
@@ -301,6 +311,31 @@ fn another_shard_makes_no_room_for_a_measurement() {
     assert_eq!((report.accepted, report.rejected), (3, 1));
     assert_eq!(reasons(&report), ["too many measurements: the database has 3"]);
     assert_eq!(two.rows().len(), 3);
+}
+
+#[test]
+fn columns_of_all_shards_together_are_bounded() {
+    let limits = Limits { columns_per_table_max: 4, ..Limits::DEFAULT };
+    let mut one = shard(limits);
+    let mut two = Shard::of(Arc::clone(&one.registry));
+    assert_eq!(write(&mut one, Format::LineProtocol, b"m a=1,b=1,c=1\n").accepted, 1);
+    let report = write(&mut two, Format::LineProtocol, b"m d=1\nm e=1\nm a=2,b=2,c=2,d=2\n");
+    assert_eq!(reasons(&report), ["too many columns: the measurement has 4"]);
+    assert_eq!(report.accepted, 2);
+    let report = write(&mut one, Format::LineProtocol, b"m e=1\nm d=1\n");
+    assert_eq!((report.accepted, report.rejected), (1, 1));
+    assert_eq!((one.rows().len(), two.rows().len()), (2, 2));
+}
+
+#[test]
+fn a_refused_measurement_takes_no_room_from_a_known_one() {
+    let limits = Limits { tables_per_database_max: 3, ..Limits::DEFAULT };
+    let mut one = shard(limits);
+    let mut two = Shard::of(Arc::clone(&one.registry));
+    assert_eq!(write(&mut one, Format::LineProtocol, b"a f=1\nb f=1\n").accepted, 2);
+    let report = write(&mut two, Format::LineProtocol, b"c f=1\nd f=1\nb f=1\na f=1\n");
+    assert_eq!((report.accepted, report.rejected), (3, 1));
+    assert_eq!(reasons(&report), ["too many measurements: the database has 3"]);
 }
 
 #[test]

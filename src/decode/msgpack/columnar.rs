@@ -128,8 +128,8 @@ impl<'a> Scan<'a> {
             let error = ItemError::UnequalColumns { column, expected, found: count, at };
             self.error = self.error.or(Some(error));
         }
-        // `time` is not counted among the columns of a table.
-        if self.columns.len() <= limits.columns_per_table_max {
+        // `time` is not counted among the columns of a table; one more than may be is an error later.
+        if self.columns.len() <= limits.columns_per_table_max + 1 {
             let is_tag = false;
             self.columns.push(Column { name, at: first, classes, marker, is_tag, index: None });
         }

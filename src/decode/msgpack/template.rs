@@ -78,6 +78,9 @@ pub(super) struct Templates {
     templates: Vec<Template>,
     /// The template of the last row.
     last: usize,
+    /// Bytes of the tags that were not foreseen last, and whether those before had as many.
+    tags_len: usize,
+    is_length_kept: bool,
 }
 
 impl Templates {
@@ -185,10 +188,20 @@ impl<'a> Decoder<'a, '_> {
             it.at += len;
             return Some(series);
         }
+        // Maps of one length are the rule where hosts have numbers. Bytes that were a whole map
+        // once are one wherever they stand, so a hit makes sure of the length.
+        let length = self.templates.tags_len;
+        let same_length = rest.get(..length).filter(|_| self.templates.is_length_kept);
+        if let Some(series) = same_length.and_then(|tags| self.database.series_in(table, tags)) {
+            it.at += length;
+            return Some(series);
+        }
         let start = it.at;
-        if it.skip(1).ok()? == Nesting::TooDeep {
+        if it.skip_fixstr_map().is_none() && it.skip(1).ok()? == Nesting::TooDeep {
             return None;
         }
+        self.templates.is_length_kept = length == it.at - start;
+        self.templates.tags_len = it.at - start;
         self.database.series_in(table, it.since(start))
     }
 }

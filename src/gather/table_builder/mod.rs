@@ -124,6 +124,13 @@ impl TableBuilder {
         self.series.len()
     }
 
+    /// Makes room for what the last chunk needed: growing step by step would copy every value once
+    /// more. Only a table that gets rows does so; an idle one holds nothing.
+    pub(super) fn reserve(&mut self) {
+        self.columns.iter_mut().for_each(ColumnBuilder::reserve);
+        self.times.reserve();
+    }
+
     /// Bytes that a seal takes away, spare capacity not counted.
     pub(super) fn row_bytes(&self) -> usize {
         self.columns.iter().map(ColumnBuilder::byte_len).sum::<usize>()
@@ -246,7 +253,7 @@ impl TableBuilder {
             .iter_mut()
             .filter(|column| column.slot.is_none() && column.kind().is_some())
             .collect();
-        measurement.register(&mut builders)?;
+        measurement.register(&mut builders, self.registry.limits().columns_per_table_max)?;
         pending.clear();
         self.row_pending = 0;
         Ok(())
