@@ -97,7 +97,12 @@ fn decode(tables: &mut Tables, load: &Load, buffers: &mut [Vec<u8>]) -> Vec<Chun
 /// The file of all chunks, which are of one measurement and hold all its columns.
 fn file(chunks: &[Chunk]) -> Vec<u8> {
     let first = chunks.first().unwrap();
-    let about = About { database: "bench", measurement: &first.measurement.name, sequence: 1 };
+    let about = About {
+        database: "bench",
+        measurement: &first.measurement.name,
+        sequence: 1,
+        sort_key: &[],
+    };
     let mut file = Vec::new();
     let batches = chunks.iter().map(|it| Ok(it.batch.clone()));
     encode(&mut file, &first.batch.schema(), &about, batches).unwrap();

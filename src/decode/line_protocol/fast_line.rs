@@ -20,12 +20,12 @@ impl Decoder<'_> {
     /// Appends the line at `start` and returns where the next one starts.
     #[inline]
     pub(super) fn fast_line(&mut self, start: usize, database: &mut Database) -> Option<usize> {
-        let (head_end, known) = match self.foreseen_head(start, database) {
-            Some((end, table, series)) => (end, Some((table, series))),
-            None => {
-                let end = self.head_end(start)?;
-                (end, database.series(self.bytes.get(start..end)?))
-            }
+        let foreseen = self.foreseen_head(start, database);
+        let (head_end, known) = if let Some((end, table, series)) = foreseen {
+            (end, Some((table, series)))
+        } else {
+            let end = self.head_end(start)?;
+            (end, database.series(self.bytes.get(start..end)?))
         };
         let table = match known {
             Some((table, _)) => table,

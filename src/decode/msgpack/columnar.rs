@@ -11,7 +11,8 @@
 
 use super::error::{Break, Excerpt, ItemError, Key};
 use super::item::{Decoder, Given, Parts, Stop, utf8};
-use super::token::{Classes, Nesting, Reader, Token};
+use super::skip::{Classes, Nesting};
+use super::token::{Reader, Token};
 use crate::gather::{AppendError, ColumnIndex, SeriesIndex, TagKey};
 use crate::limits::Limits;
 
@@ -128,7 +129,8 @@ impl<'a> Scan<'a> {
             let error = ItemError::UnequalColumns { column, expected, found: count, at };
             self.error = self.error.or(Some(error));
         }
-        // `time` is not counted among the columns of a table; one more than may be is an error later.
+        // `time` is not counted among the columns of a table; one more than may be is an error
+        // later.
         if self.columns.len() <= limits.columns_per_table_max + 1 {
             let is_tag = false;
             self.columns.push(Column { name, at: first, classes, marker, is_tag, index: None });

@@ -7,8 +7,9 @@
 use super::columnar::Scan;
 use super::error::{Break, Excerpt, ItemError, Key};
 use super::row::Memo;
+use super::skip::Nesting;
 use super::template::Templates;
-use super::token::{Nesting, Reader, Token};
+use super::token::{Reader, Token};
 use crate::decode::cursor::Body;
 use crate::decode::{Context, Reason, Rejection, Report};
 use crate::gather::{AppendError, Database};

@@ -44,6 +44,8 @@ mod row;
 
 mod run;
 
+mod skip;
+
 mod template;
 
 mod time;

@@ -9,9 +9,10 @@ use std::fmt::Write;
 
 use super::error::{ItemError, Key};
 use super::item::{Decoder, Given, Parts, Stop, utf8};
+use super::skip::Nesting;
 use super::template::{MARKS_MAX, Mark};
 use super::time;
-use super::token::{Nesting, Reader, Token};
+use super::token::{Reader, Token};
 use super::value::{Filled, HOST, append_fields, append_tags};
 use crate::decode::cursor::Body;
 use crate::decode::precision;
@@ -159,6 +160,7 @@ impl<'a> Decoder<'a, '_> {
         self.report.dropped_fields += row.filled.dropped;
         if let (Some(table), false) = (row.table, row.is_irregular) {
             // Without a template the next row takes this way again.
+            let table = (table, self.database.table_mut(table));
             let _ = self.templates.learn(self.body, table, start..it.at, &row.marks);
         }
         Some(it.at)

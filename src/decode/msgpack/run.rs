@@ -14,7 +14,8 @@ use std::ops::Range;
 
 use super::columnar::{Column, Scan};
 use super::item::Decoder;
-use super::token::{Classes, Reader, Token};
+use super::skip::Classes;
+use super::token::{Reader, Token};
 use super::value;
 use crate::decode::cursor::Body;
 use crate::decode::precision;

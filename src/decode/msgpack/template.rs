@@ -14,12 +14,13 @@ use std::ops::Range;
 
 use super::error::Key;
 use super::item::Decoder;
+use super::skip::Nesting;
 use super::time;
-use super::token::{Nesting, Reader};
-use super::value::{Filled, append_fields};
+use super::token::{Reader, Token};
+use super::value::{Filled, append_fields, append_next};
 use crate::decode::cursor::Body;
 use crate::decode::precision;
-use crate::gather::{Literal, SeriesIndex, TableIndex};
+use crate::gather::{ColumnIndex, Literal, SeriesIndex, TableBuilder, TableIndex};
 
 /// Templates kept for a body: measurements, times the shapes they come in.
 const TEMPLATES_MAX: usize = 16;
@@ -30,8 +31,10 @@ pub(super) const MARKS_MAX: usize = 3;
 /// What stands behind a literal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Part {
-    /// The fields, under this key.
+    /// The fields, under this key; read one by one by [`append_fields`].
     Fields(Key),
+    /// The fields as the template knows them: keys to columns.
+    KnownFields,
     /// The map of tags.
     Tags,
     /// The eight bytes of a timestamp of 30 bits of nanoseconds and 34 bits of seconds.
@@ -68,6 +71,8 @@ impl Mark {
 struct Template {
     table: TableIndex,
     steps: Vec<(Literal, Part)>,
+    /// The keys of [`Part::KnownFields`] in their order, and where their values go.
+    fields: Vec<(Literal, ColumnIndex)>,
     /// The template of the row after this one, the last time.
     next: usize,
 }
@@ -75,7 +80,7 @@ struct Template {
 /// The templates of a body.
 #[derive(Debug, Default)]
 pub(super) struct Templates {
-    templates: Vec<Template>,
+    all: Vec<Template>,
     /// The template of the last row.
     last: usize,
     /// Bytes of the tags that were not foreseen last, and whether those before had as many.
@@ -90,29 +95,41 @@ impl Templates {
     pub(super) fn learn(
         &mut self,
         body: Body<'_>,
-        table: TableIndex,
+        table: (TableIndex, &mut TableBuilder),
         row: Range<usize>,
         marks: &[Option<Mark>],
     ) -> Option<()> {
+        let (table, builder) = table;
         let mut from = row.start;
         let mut steps = Vec::with_capacity(marks.len());
+        let mut fields = Vec::new();
         for mark in marks.iter().flatten() {
-            steps.push((Literal::new(body.bytes().get(from..mark.start)?)?, mark.part));
+            let mut part = mark.part;
+            let mut start = mark.start;
+            if let Part::Fields(_) = part
+                && let Some((known, first)) = known_fields(body, builder, start..mark.end)
+            {
+                (part, fields, start) = (Part::KnownFields, known, first);
+            }
+            steps.push((Literal::new(body.bytes().get(from..start)?)?, part));
             from = mark.end;
         }
         if from != row.end {
             return None;
         }
-        let known = self.templates.iter().position(|it| it.table == table && it.steps == steps);
+        let known = self
+            .all
+            .iter()
+            .position(|it| it.table == table && it.steps == steps && it.fields == fields);
         let at = match known {
             Some(at) => at,
-            None if self.templates.len() < TEMPLATES_MAX => {
-                self.templates.push(Template { table, steps, next: 0 });
-                self.templates.len() - 1
+            None if self.all.len() < TEMPLATES_MAX => {
+                self.all.push(Template { table, steps, fields, next: 0 });
+                self.all.len() - 1
             }
             None => return None,
         };
-        if let Some(before) = self.templates.get_mut(self.last) {
+        if let Some(before) = self.all.get_mut(self.last) {
             before.next = at;
         }
         self.last = at;
@@ -120,17 +137,72 @@ impl Templates {
     }
 }
 
+/// Appends the values behind the keys of `fields`, and says how many are not nil. `None`: another
+/// key, or a value that its column cannot hold.
+///
+/// The commonest values go straight to their columns: an error is large, and carrying one through
+/// the loop costs more than the value.
+#[inline(always)]
+fn append_known(
+    table: &mut TableBuilder,
+    fields: &[(Literal, ColumnIndex)],
+    body: Body<'_>,
+    it: &mut Reader<'_>,
+) -> Option<usize> {
+    let mut count = 0;
+    for (key, column) in fields {
+        let key_at = it.at;
+        if !key.begins(body.window(key_at)?) {
+            return None;
+        }
+        it.at += key.len();
+        if let Some(value) = it.float_64() {
+            table.append_f64(*column, value).is_ok().then_some(())?;
+            count += 1;
+        } else if let Some(value) = it.common_integer() {
+            table.append_i64(*column, value).is_ok().then_some(())?;
+            count += 1;
+        } else {
+            count += usize::from(append_next(table, *column, it, body, key_at).ok()?);
+        }
+    }
+    Some(count)
+}
+
+/// The keys and columns of the map of fields at `at`, and the position of its first key. `None`
+/// when a key is too long, or a field was not stored.
+fn known_fields(
+    body: Body<'_>,
+    table: &mut TableBuilder,
+    at: Range<usize>,
+) -> Option<(Vec<(Literal, ColumnIndex)>, usize)> {
+    let mut it = Reader::new(body.bytes().get(..at.end)?, at.start);
+    let Token::Map(pairs) = it.token().ok()? else { return None };
+    let first = it.at;
+    let mut fields = Vec::with_capacity(pairs);
+    for _ in 0..pairs {
+        let start = it.at;
+        let (Token::Str(name) | Token::Bin(name)) = it.token().ok()? else { return None };
+        let key = Literal::new(it.since(start))?;
+        if it.token().ok()? == Token::Nil {
+            return None;
+        }
+        fields.push((key, table.field(std::str::from_utf8(name).ok()?).ok()?));
+    }
+    Some((fields, first))
+}
+
 impl<'a> Decoder<'a, '_> {
     /// Takes the row at `start` if it is like the one that is foreseen, and returns its end.
     /// `None`: it is not, and left no trace.
     #[inline(always)]
     pub(super) fn foreseen_row(&mut self, start: usize) -> Option<usize> {
-        let next = self.templates.templates.get(self.templates.last)?.next;
-        let first = &self.templates.templates.get(next)?.steps.first()?.0;
+        let next = self.templates.all.get(self.templates.last)?.next;
+        let first = &self.templates.all.get(next)?.steps.first()?.0;
         if !first.begins(self.body.window(start)?) {
             return None;
         }
-        let templates = std::mem::take(&mut self.templates.templates);
+        let templates = std::mem::take(&mut self.templates.all);
         let end = templates.get(next).and_then(|template| {
             let end = self.row_like(template, start);
             if end.is_none() {
@@ -138,7 +210,7 @@ impl<'a> Decoder<'a, '_> {
             }
             end
         });
-        self.templates.templates = templates;
+        self.templates.all = templates;
         self.templates.last = next;
         end
     }
@@ -161,6 +233,11 @@ impl<'a> Decoder<'a, '_> {
                 }
                 Part::TimeExtension => time = time::from_extension(&it.eight()?)?,
                 Part::Tags => series = self.series_of(table, &mut it)?,
+                Part::KnownFields => {
+                    let table = self.database.table_mut(table);
+                    let body = self.body;
+                    filled.values = append_known(table, &template.fields, body, &mut it)?;
+                }
                 Part::Fields(key) => {
                     let table = self.database.table_mut(table);
                     let text = &mut self.memo.text;

@@ -143,7 +143,7 @@ pub(super) fn append_fields(
 
 /// Appends the value at `it`, which is another than the commonest.
 #[inline(never)]
-fn append_next(
+pub(super) fn append_next(
     table: &mut TableBuilder,
     column: ColumnIndex,
     it: &mut Reader<'_>,
