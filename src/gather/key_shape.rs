@@ -194,7 +194,7 @@ impl KeyShapes {
     }
 
     /// The row was committed: what it taught becomes a shape, keys that got no value left out.
-    #[inline]
+    #[inline(always)]
     pub(super) fn commit(&mut self, has_value: impl Fn(ColumnIndex) -> bool) {
         if self.has_missed {
             self.row.retain(|slot| has_value(slot.column));

@@ -5,7 +5,7 @@
 //!
 //! Invariant: every index in `index`, `next` and `last` is one of `entries`, or `entries` is empty.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -73,7 +73,7 @@ impl SeriesCache {
     #[inline]
     pub(super) fn find(&mut self, raw: &[u8], table: Option<TableIndex>) -> Option<Found> {
         let Self { entries, index, keys, last, hasher } = self;
-        let hash = hasher.hash_one(raw) ^ table.map_or(0, scatter);
+        let hash = hash_of(hasher, raw) ^ table.map_or(0, scatter);
         let is_it = |at: &usize| {
             entries.get(*at).is_some_and(|it| {
                 it.is_tags == table.is_some()
@@ -108,13 +108,13 @@ impl SeriesCache {
         keys.extend_from_slice(raw);
         // The first row of the next body most likely is that of the first one.
         entries.push(Entry { start, len, table, series, is_tags, next: 0 });
-        let hash_of = |at: &usize| {
+        let rehash = |at: &usize| {
             entries.get(*at).map_or(0, |it| {
                 let scattered = if it.is_tags { scatter(it.table) } else { 0 };
-                hasher.hash_one(it.key(keys)) ^ scattered
+                hash_of(hasher, it.key(keys)) ^ scattered
             })
         };
-        index.insert_unique(hash_of(&at), at, hash_of);
+        index.insert_unique(rehash(&at), at, rehash);
     }
 
     /// Bytes held: keys, entries, and the index by its usual load.
@@ -125,6 +125,15 @@ impl SeriesCache {
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
+}
+
+/// The hash of the bytes alone: `Hash` for slices would mix in their length, one step more for
+/// every row.
+#[inline(always)]
+fn hash_of(hasher: &RandomState, raw: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(raw);
+    hasher.finish()
 }
 
 /// Bits that differ from table to table, so that equal tags of many tables do not collide.

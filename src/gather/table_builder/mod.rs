@@ -201,7 +201,7 @@ impl TableBuilder {
     /// # Errors
     /// `KindConflict` or `RoleConflict` when another shard met a name of this row first,
     /// `TooManyTables`; the row is rolled back then.
-    #[inline]
+    #[inline(always)]
     pub fn commit_row(&mut self, time: Timestamp) -> Result<SeriesIndex, AppendError> {
         if self.pending.len() != self.row_pending || !self.is_adopted {
             self.commit_pending()?;
