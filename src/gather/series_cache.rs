@@ -39,11 +39,16 @@ pub(super) struct Found {
     pub(super) len: usize,
 }
 
+/// Entries that are found by one compare, without the index; a power of two.
+const RECENT: usize = 1 << 12;
+
 /// Raw keys of one database on one shard.
 #[derive(Debug, Default)]
 pub(super) struct SeriesCache {
     entries: Vec<Entry>,
     index: HashTable<usize>,
+    /// The entry found last for each value of [`place`]; empty, or [`RECENT`] long.
+    recent: Vec<usize>,
     /// The raw keys end to end.
     keys: Vec<u8>,
     /// The entry found last.
@@ -70,24 +75,44 @@ impl SeriesCache {
     }
 
     /// The entry with exactly this key; `table` as in [`Self::foresee`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&mut self, raw: &[u8], table: Option<TableIndex>) -> Option<Found> {
-        let Self { entries, index, keys, last, hasher } = self;
-        let hash = hash_of(hasher, raw) ^ table.map_or(0, scatter);
-        let is_it = |at: &usize| {
-            entries.get(*at).is_some_and(|it| {
-                it.is_tags == table.is_some()
-                    && table.is_none_or(|table| it.table == table)
-                    && it.key(keys) == raw
-            })
+        let place = place(raw);
+        let at = match self.recent.get(place) {
+            Some(at) if self.is_it(*at, raw, table) => *at,
+            _ => self.find_by_hash(raw, table, place)?,
         };
-        let at = *index.find(hash, is_it)?;
-        if let Some(before) = entries.get_mut(*last) {
+        if let Some(before) = self.entries.get_mut(self.last) {
             before.next = at;
         }
-        *last = at;
-        let entry = entries.get(at)?;
+        self.last = at;
+        let entry = self.entries.get(at)?;
         Some(Found { table: entry.table, series: entry.series, len: entry.len })
+    }
+
+    #[inline(always)]
+    fn is_it(&self, at: usize, raw: &[u8], table: Option<TableIndex>) -> bool {
+        self.entries.get(at).is_some_and(|it| {
+            it.is_tags == table.is_some()
+                && table.is_none_or(|table| it.table == table)
+                && it.key(&self.keys) == raw
+        })
+    }
+
+    #[inline(never)]
+    fn find_by_hash(
+        &mut self,
+        raw: &[u8],
+        table: Option<TableIndex>,
+        place: usize,
+    ) -> Option<usize> {
+        let hash = hash_of(&self.hasher, raw) ^ table.map_or(0, scatter);
+        let at = *self.index.find(hash, |at| self.is_it(*at, raw, table))?;
+        self.recent.resize(RECENT, at);
+        if let Some(recent) = self.recent.get_mut(place) {
+            *recent = at;
+        }
+        Some(at)
     }
 
     /// Adds a key that was not found.
@@ -98,7 +123,7 @@ impl SeriesCache {
         series: SeriesIndex,
         is_tags: bool,
     ) {
-        let Self { entries, index, keys, last, hasher } = self;
+        let Self { entries, index, keys, last, hasher, .. } = self;
         let at = entries.len();
         if let Some(before) = entries.get_mut(*last) {
             before.next = at;
@@ -125,6 +150,29 @@ impl SeriesCache {
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
+}
+
+/// Where a key stands in [`SeriesCache::recent`]: all its bytes mixed, cheaply. Keys that meet
+/// there cost each other a look into the index, no more.
+#[inline(always)]
+fn place(raw: &[u8]) -> usize {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let (words, rest) = raw.as_chunks::<8>();
+    let mut mixed = raw.len() as u64;
+    for word in words {
+        mixed = (mixed ^ u64::from_le_bytes(*word)).wrapping_mul(ODD);
+        mixed ^= mixed >> 32;
+    }
+    match raw.last_chunk::<8>() {
+        // Some bytes twice, in one step instead of seven.
+        Some(last) => mixed = (mixed ^ u64::from_le_bytes(*last)).wrapping_mul(ODD),
+        None => {
+            for byte in rest {
+                mixed = (mixed ^ u64::from(*byte)).wrapping_mul(ODD);
+            }
+        }
+    }
+    (mixed >> 52) as usize
 }
 
 /// The hash of the bytes alone: `Hash` for slices would mix in their length, one step more for

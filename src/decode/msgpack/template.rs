@@ -222,8 +222,9 @@ impl<'a> Decoder<'a, '_> {
         let mut time = self.context.received;
         let mut series = SeriesIndex::NONE;
         let mut filled = Filled::default();
-        for (literal, part) in &template.steps {
-            if !literal.begins(self.body.window(it.at)?) {
+        for (index, (literal, part)) in template.steps.iter().enumerate() {
+            // The first literal is how the template was foreseen.
+            if index > 0 && !literal.begins(self.body.window(it.at)?) {
                 return None;
             }
             it.at += literal.len();
