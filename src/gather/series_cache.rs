@@ -78,25 +78,26 @@ impl SeriesCache {
     #[inline(always)]
     pub(super) fn find(&mut self, raw: &[u8], table: Option<TableIndex>) -> Option<Found> {
         let place = place(raw);
-        let at = match self.recent.get(place) {
-            Some(at) if self.is_it(*at, raw, table) => *at,
-            _ => self.find_by_hash(raw, table, place)?,
+        let recent = self.recent.get(place).copied();
+        let (at, found) = match recent.and_then(|at| Some((at, self.entry_is(at, raw, table)?))) {
+            Some(hit) => hit,
+            None => self.find_by_hash(raw, table, place)?,
         };
         if let Some(before) = self.entries.get_mut(self.last) {
             before.next = at;
         }
         self.last = at;
-        let entry = self.entries.get(at)?;
-        Some(Found { table: entry.table, series: entry.series, len: entry.len })
+        Some(found)
     }
 
+    /// What entry `at` means, if it has exactly this key.
     #[inline(always)]
-    fn is_it(&self, at: usize, raw: &[u8], table: Option<TableIndex>) -> bool {
-        self.entries.get(at).is_some_and(|it| {
-            it.is_tags == table.is_some()
-                && table.is_none_or(|table| it.table == table)
-                && it.key(&self.keys) == raw
-        })
+    fn entry_is(&self, at: usize, raw: &[u8], table: Option<TableIndex>) -> Option<Found> {
+        let entry = self.entries.get(at)?;
+        let is_it = entry.is_tags == table.is_some()
+            && table.is_none_or(|table| entry.table == table)
+            && entry.key(&self.keys) == raw;
+        is_it.then_some(Found { table: entry.table, series: entry.series, len: entry.len })
     }
 
     #[inline(never)]
@@ -105,14 +106,14 @@ impl SeriesCache {
         raw: &[u8],
         table: Option<TableIndex>,
         place: usize,
-    ) -> Option<usize> {
+    ) -> Option<(usize, Found)> {
         let hash = hash_of(&self.hasher, raw) ^ table.map_or(0, scatter);
-        let at = *self.index.find(hash, |at| self.is_it(*at, raw, table))?;
+        let at = *self.index.find(hash, |at| self.entry_is(*at, raw, table).is_some())?;
         self.recent.resize(RECENT, at);
         if let Some(recent) = self.recent.get_mut(place) {
             *recent = at;
         }
-        Some(at)
+        self.entry_is(at, raw, table).map(|found| (at, found))
     }
 
     /// Adds a key that was not found.

@@ -1,7 +1,7 @@
 """Every kind and every shape, written to a server by real encoders and read back by real readers.
 
-    read_back.py                            against $PERISTYLE_URL and $PERISTYLE_DATA_DIR
-    read_back.py DATA_DIR EXPECTED.json     compares only; the form is that of segments.differences
+    check_read_back.py                         against $PERISTYLE_URL and $PERISTYLE_DATA_DIR
+    check_read_back.py DATA_DIR EXPECTED.json  compares only; segments.differences has the form
 """
 
 import gzip
