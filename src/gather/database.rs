@@ -252,6 +252,8 @@ impl Database {
     pub fn begin_write(&mut self, atomicity: Atomicity) {
         if !self.touched.is_empty() {
             self.abort_write();
+            // Its rows were committed one by one, so raw keys may lead to series that are gone.
+            self.cache.clear();
         }
         self.atomicity = atomicity;
     }

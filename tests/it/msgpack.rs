@@ -296,6 +296,41 @@ fn a_row_without_host_or_time_gets_no_host_and_the_time_of_receipt() {
     assert_eq!(rows(&tree), [expected]);
 }
 
+/// The series cache kept a host alone under its bytes, as it kept tags: a row whose `tags` were the
+/// string "x" was then taken for one of host "x", although tags that are no map are no tags.
+#[test]
+fn a_host_is_never_taken_for_tags_that_have_its_bytes() {
+    let item = |key: &'static str, value: Tree| {
+        map([
+            ("m", "cpu".into()),
+            ("t", 1_700_000_000.into()),
+            (key, value),
+            ("fields", map([("v", 1.into())])),
+        ])
+    };
+    let tagged = || item("tags", map([("host", "x".into())]));
+    let items = [
+        item("h", "x".into()),
+        item("h", "x".into()),
+        tagged(),
+        tagged(),
+        item("tags", "x".into()),
+        item("h", "x".into()),
+        item("tags", "x".into()),
+        tagged(),
+    ];
+    let body: Vec<u8> = items.iter().flat_map(encode).collect();
+    let decoded = decode(&body);
+    assert_eq!(
+        (decoded.report.accepted, decoded.report.rejected),
+        (6, 2),
+        "{:?}",
+        decoded.reasons()
+    );
+    assert!(decoded.rows.iter().all(|row| row.tags.get("host").is_some_and(|it| it == "x")));
+    agrees_with_naive(&body).unwrap();
+}
+
 #[test]
 fn tags_that_are_no_strings_are_written_as_text() {
     let tags = [("i", 5.into()), ("f", 1.5.into()), ("b", true.into()), ("n", Tree::Nil)];

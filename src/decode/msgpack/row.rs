@@ -19,6 +19,9 @@ use crate::decode::precision;
 use crate::gather::{AppendError, SeriesIndex, TableBuilder, TableIndex};
 use crate::timestamp::Timestamp;
 
+/// Begins the raw bytes of a series with a host: the one marker that no value has.
+const HAS_HOST: u8 = 0xc1;
+
 /// What is kept from row to row of one body.
 #[derive(Debug, Default)]
 pub(super) struct Memo<'a> {
@@ -43,14 +46,17 @@ impl Raw<'_> {
         !(self.tags.is_empty() && self.host.is_empty())
     }
 
-    /// The raw bytes that tell the series from others of its table. Each part ends where its own
-    /// header says, and a map is no host: two different rows cannot have the same bytes.
+    /// The raw bytes that tell the series from others of its table.
+    ///
+    /// Tags alone are kept as they stand, so such a key is a whole value wherever its bytes stand
+    /// again. Tags with a host, or a host alone, begin with [`HAS_HOST`], which begins no value.
     #[inline(always)]
     fn series<'s>(&'s self, scratch: &'s mut Vec<u8>) -> &'s [u8] {
         if self.host.is_empty() {
             return self.tags;
         }
         scratch.clear();
+        scratch.push(HAS_HOST);
         scratch.extend_from_slice(self.tags);
         scratch.extend_from_slice(self.host);
         scratch
