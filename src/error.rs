@@ -134,13 +134,6 @@ pub enum ServerError {
     ShardGone,
 }
 
-impl WriteError {
-    /// True when the same request may succeed later.
-    pub fn is_retryable(&self) -> bool {
-        !matches!(self, Self::Client(_))
-    }
-}
-
 impl From<ClientError> for WriteError {
     fn from(error: ClientError) -> Self {
         Self::Client(error)

@@ -36,7 +36,7 @@ pub(super) enum Event {
     /// A shard ended and left these rows.
     Left(Vec<Chunk>),
     /// A job failed and is tried again.
-    Tried { number: u64, outcome: Outcome },
+    Tried { number: u64, error: WriteError },
     /// A job ended.
     Done { number: u64, bytes: usize, outcome: Outcome },
     /// Write what is left and end.
@@ -173,7 +173,7 @@ impl Flusher {
                 self.wait_for(Then::Remove { database, reply });
             }
             Event::Left(chunks) => self.queue(chunks),
-            Event::Tried { number, outcome } => self.tried(number, outcome),
+            Event::Tried { number, error } => self.tried(number, error),
             Event::Done { number, bytes, outcome } => self.done(number, bytes, outcome),
             Event::Close { reply } => {
                 self.round(None);
@@ -276,8 +276,7 @@ impl Flusher {
     }
 
     /// A job failed: those who wait for it are told, and it goes on.
-    fn tried(&mut self, number: u64, outcome: Outcome) {
-        let Outcome::Failed(error) = outcome else { return };
+    fn tried(&mut self, number: u64, error: WriteError) {
         self.wiring.stats.flush_errors.add(1);
         let is_full = matches!(error, WriteError::Busy(BusyReason::DiskFull));
         let cause: Box<str> = match error {
@@ -319,7 +318,6 @@ impl Flusher {
                     waiter.report.rows += rows;
                 }
             }
-            Outcome::Failed(_) => {}
             Outcome::Abandoned => {
                 if let Some(closing) = &mut self.closing {
                     closing.abandoned = true;

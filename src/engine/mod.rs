@@ -265,11 +265,6 @@ impl Engine {
         admitted.ok_or(WriteError::Busy(BusyReason::MemoryFull))
     }
 
-    /// Bytes accounted: bodies in flight, builders, and rows being written.
-    pub fn memory_bytes(&self) -> usize {
-        self.budget.used()
-    }
-
     /// Writes what is left and ends the threads. Call it when the shards are gone.
     ///
     /// # Errors

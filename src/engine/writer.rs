@@ -29,13 +29,11 @@ pub(super) struct Job {
     pub(super) request: SegmentRequest,
 }
 
-/// What became of a try.
+/// What became of a job.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// On disk and visible.
     Written(Vec<SegmentMeta>),
-    /// Not yet; it is tried again.
-    Failed(WriteError),
     /// Never: the engine was closed and the time for it is over.
     Abandoned,
 }
@@ -168,7 +166,7 @@ impl Writer {
             let measurement = &job.request.measurement;
             let rows = rows(&job);
             tracing::warn!(measurement, rows, %error, "a flush failed; its rows are kept");
-            let failed = Event::Tried { number: job.number, outcome: Outcome::Failed(error) };
+            let failed = Event::Tried { number: job.number, error };
             if self.events.send(failed).is_err() || self.wait(retry_after) {
                 return self.tell(job, Outcome::Abandoned);
             }
