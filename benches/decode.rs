@@ -18,6 +18,9 @@ use peristyle::limits::Limits;
 use peristyle::schema::Unsigned;
 use peristyle::timestamp::Timestamp;
 
+#[path = "support/random.rs"]
+mod random;
+
 #[path = "support/line_bodies.rs"]
 mod bodies;
 

@@ -31,6 +31,9 @@ use rmp::decode::{
     RmpRead, read_array_len, read_f64, read_int, read_map_len, read_marker, read_str_from_slice,
 };
 
+#[path = "support/random.rs"]
+mod random;
+
 #[path = "support/msgpack_bodies.rs"]
 mod bodies;
 

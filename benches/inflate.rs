@@ -19,6 +19,9 @@ use libdeflater::Decompressor;
 use peristyle::accept::inflate::{Encoding, Inflater};
 use peristyle::limits::Limits;
 
+#[path = "support/random.rs"]
+mod random;
+
 #[path = "support/line_bodies.rs"]
 #[expect(dead_code, reason = "shared with other benches")]
 mod line_bodies;

@@ -26,6 +26,11 @@ use parquet::file::properties::WriterProperties;
 use peristyle::persist::parquet_file::{About, encode_compressed};
 use peristyle::persist::{SegmentRequest, Store, write_segments};
 
+#[path = "support/random.rs"]
+mod random;
+
+use random::Random;
+
 const BATCH_ROWS: usize = 64 << 10;
 const BATCHES: usize = 4;
 const ROWS: usize = BATCHES * BATCH_ROWS;
@@ -37,26 +42,14 @@ struct Table {
     batches: Vec<RecordBatch>,
 }
 
-/// Seeded numbers (`SplitMix64`).
-struct Random(u64);
+/// A number below `bound`.
+fn below(random: &mut Random, bound: u32) -> u32 {
+    u32::try_from(random.next() % u64::from(bound)).unwrap()
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut it = self.0;
-        it = (it ^ (it >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        it = (it ^ (it >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        it ^ (it >> 31)
-    }
-
-    fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from(self.next() % u64::from(bound)).unwrap()
-    }
-
-    /// In `0.0..1.0`.
-    fn fraction(&mut self) -> f64 {
-        f64::from(self.below(u32::MAX)) / f64::from(u32::MAX)
-    }
+/// In `0.0..1.0`.
+fn fraction(random: &mut Random) -> f64 {
+    f64::from(below(random, u32::MAX)) / f64::from(u32::MAX)
 }
 
 fn tag(rows: usize, values: u32, mut key: impl FnMut(usize) -> u32) -> ArrayRef {
@@ -101,7 +94,7 @@ fn wide() -> Table {
             columns.push((format!("tag_{at}"), tag(BATCH_ROWS, distinct, key)));
         }
         for at in 0..10 {
-            let values = (0..BATCH_ROWS).map(|_| i64::from(random.below(101)));
+            let values = (0..BATCH_ROWS).map(|_| i64::from(below(random, 101)));
             let values: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
             columns.push((format!("usage_{at}"), values));
         }
@@ -115,9 +108,9 @@ fn narrow(name: &'static str, hosts: u32) -> Table {
         let mut float = |value: fn(&mut Random) -> f64| -> ArrayRef {
             Arc::new(Float64Array::from_iter_values((0..BATCH_ROWS).map(|_| value(random))))
         };
-        let noise = float(|it| it.fraction() * 100.0);
-        let cents = float(|it| f64::from(it.below(10_001)) / 100.0);
-        let rare = float(|it| if it.below(10) == 0 { it.fraction() } else { 0.0 });
+        let noise = float(|it| fraction(it) * 100.0);
+        let cents = float(|it| f64::from(below(it, 10_001)) / 100.0);
+        let rare = float(|it| if below(it, 10) == 0 { fraction(it) } else { 0.0 });
         let key = |row| u32::try_from(first + row).unwrap() % hosts;
         vec![
             ("host".to_owned(), tag(BATCH_ROWS, hosts, key)),

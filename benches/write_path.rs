@@ -27,6 +27,9 @@ use peristyle::persist::parquet_file::{About, encode};
 use peristyle::schema::Unsigned;
 use peristyle::timestamp::Timestamp;
 
+#[path = "support/random.rs"]
+mod random;
+
 #[path = "support/line_bodies.rs"]
 #[expect(dead_code, reason = "shared with other benches")]
 mod line_bodies;

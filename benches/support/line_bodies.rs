@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use super::random::Random;
+
 const FIELDS: [&str; 10] = [
     "usage_user",
     "usage_system",
@@ -15,23 +17,6 @@ const FIELDS: [&str; 10] = [
     "usage_guest",
     "usage_guest_nice",
 ];
-
-/// Seeded numbers (`SplitMix64`).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut it = self.0;
-        it = (it ^ (it >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        it = (it ^ (it >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        it ^ (it >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
 
 /// Ten tags, as the Time Series Benchmark Suite gives its `cpu` rows.
 fn head(host: u64) -> String {
@@ -59,7 +44,7 @@ fn body(
         let mut fields = FIELDS;
         if shuffled {
             for place in 1..fields.len() {
-                let other = random.below(place as u64 + 1);
+                let other = random.next() % (place as u64 + 1);
                 fields.swap(place, usize::try_from(other).unwrap());
             }
         }
@@ -73,12 +58,12 @@ fn body(
 }
 
 fn integer(random: &mut Random) -> String {
-    format!("{}i", random.below(101))
+    format!("{}i", random.next() % 101)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "any float will do")]
 fn float(random: &mut Random) -> String {
-    format!("{:.2}", random.below(10_000) as f64 / 100.0)
+    format!("{:.2}", (random.next() % 10_000) as f64 / 100.0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "any float will do")]
@@ -87,7 +72,7 @@ fn long_float(random: &mut Random) -> String {
 }
 
 fn string(random: &mut Random) -> String {
-    format!("\"say \\\"{}\\\", twice\"", random.below(1_000))
+    format!("\"say \\\"{}\\\", twice\"", random.next() % 1_000)
 }
 
 fn host_of_4000(line: u64, _: &mut Random) -> String {

@@ -2,25 +2,14 @@
 
 #![expect(clippy::expect_used, reason = "a bench stops at the first surprise")]
 
+use super::random::Random;
+
 /// First time, in milliseconds.
 const START_MS: u64 = 1_700_000_000_000;
 
-/// A small generator of numbers; splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ value >> 31
-    }
-
-    /// A percentage with two decimals.
-    fn percentage(&mut self) -> f64 {
-        f64::from(u16::try_from(self.next() % 10_000).expect("it is below")) / 100.0
-    }
+/// A percentage with two decimals.
+fn percentage(random: &mut Random) -> f64 {
+    f64::from(u16::try_from(random.next() % 10_000).expect("it is below")) / 100.0
 }
 
 fn string(body: &mut Vec<u8>, text: &str) {
@@ -54,7 +43,7 @@ fn fields(body: &mut Vec<u8>, random: &mut Random) {
     body.push(0x83);
     for name in ["value", "cpu_idle", "cpu_user"] {
         string(body, name);
-        float(body, random.percentage());
+        float(body, percentage(random));
     }
 }
 
@@ -113,7 +102,7 @@ pub(crate) fn columnar_iot_after(before: usize, rows: usize) -> Vec<u8> {
             match name {
                 "time" => integer(&mut body, START_MS * 1_000 + before as u64 + row),
                 "host" => string(&mut body, &format!("server{:03}", random.next() % 1_000)),
-                _ => float(&mut body, random.percentage()),
+                _ => float(&mut body, percentage(&mut random)),
             }
         }
     }
