@@ -16,7 +16,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use libdeflater::Decompressor;
-use peristyle::accept::inflate::{Encoding, Inflater};
+use peristyle::decode::inflate::{Encoding, Inflater};
 use peristyle::limits::Limits;
 
 #[path = "support/random.rs"]

@@ -109,6 +109,9 @@ pub enum BusyReason {
     BodyTimeout,
     /// The disk takes no more.
     DiskFull,
+    /// The journal could not be written or synced: what was on its way may be stored or not, and
+    /// the server stops.
+    JournalFailed,
     /// Bodies in flight and rows not yet written fill the memory budget.
     MemoryFull,
     /// The server is stopping.
@@ -129,6 +132,16 @@ pub enum ServerError {
         action: &'static str,
         /// How it failed.
         source: io::Error,
+    },
+    /// The journal could not be opened, written or synced.
+    Journal {
+        /// File, place and cause.
+        cause: Box<str>,
+    },
+    /// What the journal or a Delta log holds cannot be brought back as it was.
+    Recovery {
+        /// What and why.
+        cause: Box<str>,
     },
     /// A shard's thread has ended.
     ShardGone,
@@ -231,6 +244,7 @@ impl fmt::Display for BusyReason {
         f.write_str(match self {
             Self::BodyTimeout => "the body did not arrive in time",
             Self::DiskFull => "the disk is full: the server is read-only until there is room",
+            Self::JournalFailed => "the journal failed: the rows may be stored or not",
             Self::MemoryFull => "the memory budget is used up: try again later",
             Self::ShuttingDown => "the server is shutting down",
         })
@@ -244,6 +258,8 @@ impl fmt::Display for ServerError {
                 write!(f, "rows could not be written to files and are kept: {cause}")
             }
             Self::Io { action, source } => write!(f, "{action} failed: {source}"),
+            Self::Journal { cause } => write!(f, "the journal failed: {cause}"),
+            Self::Recovery { cause } => write!(f, "recovery stopped: {cause}"),
             Self::ShardGone => f.write_str("a shard of the server has ended"),
         }
     }
@@ -267,4 +283,13 @@ impl std::error::Error for ServerError {
             Self::Flush { .. } | Self::ShardGone => None,
         }
     }
+}
+
+/// The longest beginning of `text` that is whole characters in at most `bytes_max` bytes.
+pub fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
 }

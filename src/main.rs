@@ -2,11 +2,13 @@
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use peristyle::accept::Server;
 use peristyle::config::{Cli, Command, Config, LogFormat};
+use peristyle::disk::LocalDisk;
 use peristyle::engine::{Engine, Options};
 use peristyle::schema::pinned;
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,6 +47,10 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let engine = Engine::open(&Options {
         data_dir: config.data_dir.clone(),
+        disk: Arc::new(LocalDisk),
+        durability: config.durability,
+        wal_segment_bytes: config.wal_segment_bytes.0 as u64,
+        wal_salvage: config.wal_salvage,
         shards: server.shard_count(),
         flush_interval: config.flush_interval,
         flush_bytes: config.flush_bytes_max(),
@@ -60,9 +66,17 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let server = server.run(&engine)?;
     let address = server.local_addr();
     tracing::info!(data_dir = %config.data_dir.display(), "listening on http://{address}");
-    runtime.block_on(async {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    let failure = runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            cause = engine.journal_failed() => Some(cause),
+        }
     });
+    if let Some(cause) = failure {
+        tracing::error!(%cause, "the journal failed: what was acknowledged is on disk; stopping");
+        std::process::exit(74); // EX_IOERR of sysexits.h
+    }
     tracing::info!("stopping: finishing requests, then writing what is left");
     std::thread::spawn(move || {
         runtime.block_on(async {

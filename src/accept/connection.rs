@@ -14,11 +14,10 @@ use hyper::http::request::Parts;
 use hyper::{Request, header};
 
 use super::body::{self, Account, Pool};
-use super::inflate::{Encoding, Inflater};
 use super::response::{self, Answer};
 use super::route::{self, Dialect, Endpoint, Match, Parameters, Target};
 use super::{Timeouts, query, status};
-use crate::engine::{Engine, Format, Shard, WriteRequest};
+use crate::engine::{Encoding, Engine, Format, Inflater, ReceivedBody, Shard, WriteRequest};
 use crate::error::{ClientError, WriteError};
 use crate::stats::FormatStats;
 
@@ -148,49 +147,56 @@ async fn write(
     body::gather(incoming, &mut received.bytes, max, &mut account, &context.timeouts).await?;
     stats.received_bytes.add(received.bytes.len() as u64);
 
-    let encoding = encoding.unwrap_or_else(|| Encoding::sniff(&received.bytes));
-    let mut larger = None;
-    let body = if encoding == Encoding::Identity || received.bytes.is_empty() {
-        &mut received.bytes
-    } else {
-        let larger = larger.insert(context.pool.take());
+    let encoding = match encoding.unwrap_or_else(|| Encoding::sniff(&received.bytes)) {
+        _ if received.bytes.is_empty() => Encoding::Identity,
+        encoding => encoding,
+    };
+    let mut inflated = context.pool.take();
+    if encoding != Encoding::Identity {
         let held = received.bytes.len();
         context.inflater.borrow_mut().inflate(
             encoding,
             &received.bytes,
-            &mut larger.bytes,
+            &mut inflated.bytes,
             context.engine.limits(),
             &mut |bytes| account.hold(held + bytes),
         )?;
-        &mut larger.bytes
-    };
-    stats.body_bytes.add(body.len() as u64);
-    append(context, dialect, &target, body)
-}
-
-/// Hands the body to the shard and turns its report into the answer.
-fn append(
-    context: &Context,
-    dialect: Dialect,
-    target: &Target,
-    body: &mut Vec<u8>,
-) -> Result<Answer, WriteError> {
-    if body.is_empty() {
-        return match dialect {
-            Dialect::ArcMessagePack | Dialect::V3 => Err(ClientError::EmptyBody.into()),
-            Dialect::ArcLineProtocol | Dialect::V1 | Dialect::V2 => Ok(response::no_content()),
-        };
+    }
+    let is_plain = encoding == Encoding::Identity;
+    let bytes = if is_plain { received.bytes.len() } else { inflated.bytes.len() };
+    stats.body_bytes.add(bytes as u64);
+    if bytes == 0 {
+        return empty_body(dialect);
     }
     let request = WriteRequest {
+        endpoint: head.uri.path(),
         database: &target.database,
         format: dialect.format(),
         precision: target.precision,
         atomic: target.atomic,
     };
-    let report = context.shard.borrow_mut().write(&request, body)?;
-    let stats = context.format_stats(dialect.format());
-    stats.rows_accepted.add(report.accepted);
-    stats.rows_rejected.add(report.rejected);
-    stats.fields_dropped.add(report.dropped_fields);
-    Ok(response::written(dialect, target.atomic, &report, body))
+    let reservation = context.engine.reserve(&request, received.bytes.len()).await?;
+    let body = ReceivedBody {
+        received: std::mem::take(&mut received.bytes),
+        encoding,
+        inflated: &mut inflated.bytes,
+    };
+    let written = context.shard.borrow_mut().write(&request, reservation, body, |report, body| {
+        stats.rows_accepted.add(report.accepted);
+        stats.rows_rejected.add(report.rejected);
+        stats.fields_dropped.add(report.dropped_fields);
+        response::written(dialect, target.atomic, report, body)
+    })?;
+    drop(inflated);
+    let (answer, buffer) = written.stored().await?;
+    received.bytes = buffer;
+    Ok(response::with_durability(answer, context.engine.durability()))
+}
+
+/// What a body of no bytes is answered.
+fn empty_body(dialect: Dialect) -> Result<Answer, WriteError> {
+    match dialect {
+        Dialect::ArcMessagePack | Dialect::V3 => Err(ClientError::EmptyBody.into()),
+        Dialect::ArcLineProtocol | Dialect::V1 | Dialect::V2 => Ok(response::no_content()),
+    }
 }

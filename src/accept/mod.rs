@@ -41,8 +41,6 @@ mod body;
 
 mod connection;
 
-pub mod inflate;
-
 mod query;
 
 mod response;

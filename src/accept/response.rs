@@ -26,7 +26,7 @@ use hyper::{Response, StatusCode};
 
 use super::route::Dialect;
 use crate::engine::{AppendError, Reason, Rejection, Report};
-use crate::error::{BusyReason, ClientError, WriteError};
+use crate::error::{BusyReason, ClientError, WriteError, cut};
 use crate::stats::Stats;
 
 /// An answer, complete but for the headers that all answers have.
@@ -46,6 +46,7 @@ const BUILD: HeaderName = HeaderName::from_static("x-influxdb-build");
 const VERSION: HeaderName = HeaderName::from_static("x-influxdb-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const DURABILITY: HeaderName = HeaderName::from_static("x-peristyle-durability");
 const REJECTED: HeaderName = HeaderName::from_static("x-peristyle-rejected");
 const REJECT_REASON: HeaderName = HeaderName::from_static("x-peristyle-reject-reason");
 
@@ -53,6 +54,12 @@ const REJECT_REASON: HeaderName = HeaderName::from_static("x-peristyle-reject-re
 pub(super) fn no_content() -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
+}
+
+/// The answer to a write, with what its rows have survived.
+pub(super) fn with_durability(mut answer: Answer, durability: Durability) -> Answer {
+    answer.headers_mut().insert(DURABILITY, HeaderValue::from_static(durability.name()));
     answer
 }
 
@@ -142,7 +149,7 @@ fn client_status(dialect: Option<Dialect>, cause: &ClientError) -> StatusCode {
 fn retry_after_seconds(reason: BusyReason) -> u16 {
     match reason {
         BusyReason::BodyTimeout | BusyReason::MemoryFull => 1,
-        BusyReason::ShuttingDown => 5,
+        BusyReason::JournalFailed | BusyReason::ShuttingDown => 5,
         BusyReason::DiskFull => 10,
     }
 }
@@ -401,15 +408,6 @@ fn ascii(text: &str, chars_max: usize) -> HeaderValue {
     let escaped = text.escape_default().to_string().replace("\\'", "'").replace("\\\"", "\"");
     let escaped = escaped.get(..chars_max).unwrap_or(&escaped);
     HeaderValue::from_str(escaped).unwrap_or_else(|_| HeaderValue::from_static(""))
-}
-
-/// The longest beginning of `text` that is whole characters in at most `bytes_max` bytes.
-pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
-    let mut end = text.len().min(bytes_max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
 }
 
 /// Appends `text` as a JSON string. Source: RFC 8259, section 7.

@@ -8,9 +8,8 @@ use std::borrow::Cow;
 use hyper::Method;
 use hyper::header::HeaderMap;
 
-use super::response::cut;
 use crate::engine::{Format, Precision};
-use crate::error::{ClientError, WriteError};
+use crate::error::{ClientError, WriteError, cut};
 
 /// Longest database name, in bytes.
 pub const DATABASE_BYTES_MAX: usize = 255;

@@ -68,10 +68,36 @@ pub struct Config {
     #[arg(default_value = "127.0.0.1:8086")]
     pub listen: SocketAddr,
 
+    /// What an acknowledged row has survived
+    ///
+    /// `fsync`: its record is synced to the disk, so that it survives the loss of power; `os`: the
+    /// record is handed to the operating system, and survives the end of the process; `memory`:
+    /// nothing, until the next flush. Default `fsync`: an acknowledgement should be worth having.
+    #[arg(long, env = "PERISTYLE_DURABILITY", value_name = "LEVEL")]
+    #[arg(default_value = "fsync", value_parser = durability)]
+    pub durability: Durability,
+
+    /// Size of a journal file
+    ///
+    /// Bytes; default `64MiB`, minimum `1MiB`, maximum `1GiB`. Files are written in advance and used
+    /// again; a smaller one is given back sooner, a larger one is changed less often.
+    #[arg(long, env = "PERISTYLE_WAL_SEGMENT_BYTES", value_name = "BYTES")]
+    #[arg(default_value = "64MiB", value_parser = wal_segment_bytes)]
+    pub wal_segment_bytes: ByteSize,
+
+    /// Start although the journal is corrupt, without the records that are
+    ///
+    /// `false` or `true`; default `false`: a server that finds acknowledged rows unreadable says
+    /// where and does not start. With `true` it goes on with what can be read, and counts the rest.
+    #[arg(long, env = "PERISTYLE_WAL_SALVAGE", value_name = "BOOLEAN")]
+    #[arg(default_value = "false", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(action = ArgAction::Set)]
+    pub wal_salvage: bool,
+
     /// Longest time that an accepted row waits to be written
     ///
     /// A duration (`500ms`, `10s`, `1m30s`); default `10s`, minimum `100ms`. It bounds how old a
-    /// reader's view is and what a crash can lose; every flush adds at least one file for each
+    /// reader's view is and how much a start has to replay; every flush adds at least one file for each
     /// measurement that got rows, which is why it is not shorter.
     #[arg(long, env = "PERISTYLE_FLUSH_INTERVAL", value_name = "DURATION")]
     #[arg(default_value = "10s", value_parser = flush_interval)]
@@ -194,6 +220,19 @@ fn listen(text: &str) -> Result<SocketAddr, ValueError> {
 
 fn flush_interval(text: &str) -> Result<Duration, ValueError> {
     at_least(duration(text)?, &Duration::from_millis(100), "100ms")
+}
+
+fn durability(text: &str) -> Result<Durability, ValueError> {
+    Durability::from_name(text).ok_or_else(|| ValueError::expected("fsync, os or memory", text))
+}
+
+fn wal_segment_bytes(text: &str) -> Result<ByteSize, ValueError> {
+    let bytes = at_least(text.parse()?, &ByteSize::mib(1), "1MiB")?;
+    if bytes <= ByteSize::mib(1024) {
+        Ok(bytes)
+    } else {
+        Err(ValueError::expected("at most 1GiB", text))
+    }
 }
 
 fn flush_bytes(text: &str) -> Result<ByteSize, ValueError> {

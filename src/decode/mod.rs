@@ -1,6 +1,6 @@
 //! Bytes to appends: the wire formats, each decoded straight into the columns of `gather`.
 //!
-//! A decoder sees an inflated body and a [`Database`](crate::gather::Database), never a request, a
+//! A body is inflated (`inflate`), then decoded. A decoder sees an inflated body and a [`Database`](crate::gather::Database), never a request, a
 //! socket or a clock: the same bytes give the same columns. No row objects: a value is converted
 //! once and written once, into the buffer that the record batch will own.
 //!
@@ -8,6 +8,8 @@
 //! costs its neighbours nothing.
 
 pub mod cursor;
+
+pub mod inflate;
 
 pub mod number;
 
@@ -56,6 +58,8 @@ pub struct Report {
     pub dropped_fields: u64,
     /// The first rejections, at most `limits.reported_errors_max`, in body order.
     pub rejections: Vec<Rejection>,
+    /// Which rows were rejected, folded into one number.
+    digest: u64,
 }
 
 impl Report {
@@ -63,9 +67,18 @@ impl Report {
     #[cold]
     pub fn reject(&mut self, limits: &Limits, rejection: Rejection) {
         self.rejected += 1;
+        // Any odd multiplier with mixed bits does; this one is of the golden ratio.
+        let place = self.digest ^ rejection.line ^ ((rejection.start as u64) << 32);
+        self.digest = place.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
         if self.rejections.len() < limits.reported_errors_max {
             self.rejections.push(rejection);
         }
+    }
+
+    /// Stands for which rows of the body were accepted: two decodes of one body with the same
+    /// digest, and the same counts, took the same rows.
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 }
 

@@ -3,8 +3,14 @@
 //! A *round* seals the tables of all shards and queues one job for each table. Rounds begin by age
 //! ([`Event::Dirty`]), by bytes ([`Event::Full`]), by request and at the close. Whoever waits for
 //! a round waits for all jobs queued up to then: rows accepted earlier may be among them.
+//!
+//! A round over all shards also says how far the journal will have been published when its jobs,
+//! and all before them, are done: only then is what lies below recycled.
+//!
+//! A dropped database is forgotten by all shards at one place of the journal: they stand still
+//! until its record is appended there. Until its files are gone, its new rows are parked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -12,11 +18,12 @@ use tokio::sync::{mpsc as async_mpsc, oneshot};
 
 use super::FlushReport;
 use super::budget::Budget;
-use super::shard::{Command, monotonic_clock};
+use super::publisher::{Publisher, by_table};
+use super::shard::{Command, Sealed, monotonic_clock};
 use super::writer::{Job, Outcome, Writers};
 use crate::error::{BusyReason, ServerError, WriteError};
 use crate::gather::{Chunk, Registry};
-use crate::persist::{SegmentRequest, Store};
+use crate::journal::{Entry, Journal};
 use crate::stats::Stats;
 
 /// Where a flush's result goes.
@@ -33,8 +40,8 @@ pub(super) enum Event {
     Flush { database: Option<String>, reply: Reply<FlushReport> },
     /// A client drops a database.
     Drop { database: String, reply: Reply<()> },
-    /// A shard ended and left these rows.
-    Left(Vec<Chunk>),
+    /// Rows outside a round: of a shard that ended, or of a replay.
+    Left(Sealed),
     /// A job failed and is tried again.
     Tried { number: u64, error: WriteError },
     /// A job ended.
@@ -47,7 +54,8 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Wiring {
     pub(super) registry: Arc<Registry>,
-    pub(super) store: Arc<Store>,
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) journal: Arc<Journal>,
     pub(super) stats: Arc<Stats>,
     pub(super) budget: Arc<Budget>,
     pub(super) shards: Vec<async_mpsc::UnboundedSender<Command>>,
@@ -66,7 +74,24 @@ struct Waiter {
 #[derive(Debug)]
 enum Then {
     Answer(Reply<FlushReport>),
-    Remove { database: String, reply: Reply<()> },
+    Remove(Removal),
+}
+
+/// A database on its way out.
+#[derive(Debug)]
+struct Removal {
+    database: String,
+    /// Where the journal says so.
+    sequence: u64,
+    reply: Reply<()>,
+}
+
+/// What the journal gains when the jobs below `jobs_upto` are done.
+#[derive(Debug)]
+struct Round {
+    jobs_upto: u64,
+    /// Everything up to this sequence is published then.
+    published: u64,
 }
 
 /// The close, under way.
@@ -92,6 +117,12 @@ pub(super) struct Flusher {
     /// Jobs that are not done.
     jobs: BTreeSet<u64>,
     waiters: Vec<Waiter>,
+    /// Rounds with jobs that are not done, in order.
+    rounds: VecDeque<Round>,
+    /// Databases whose files are about to be removed.
+    removing: Vec<String>,
+    /// Rows of such a database that came after it was dropped.
+    parked: Vec<Sealed>,
     closing: Option<Closing>,
 }
 
@@ -102,7 +133,7 @@ impl Flusher {
         close_timeout: Duration,
         writers: usize,
     ) -> Result<Self, ServerError> {
-        let writers = Writers::start(writers, &wiring.store, &wiring.events)?;
+        let writers = Writers::start(writers, &wiring)?;
         Ok(Self {
             wiring,
             writers,
@@ -112,6 +143,9 @@ impl Flusher {
             next_job: 0,
             jobs: BTreeSet::new(),
             waiters: Vec::new(),
+            rounds: VecDeque::new(),
+            removing: Vec::new(),
+            parked: Vec::new(),
             closing: None,
         })
     }
@@ -162,21 +196,25 @@ impl Flusher {
                 self.due.get_or_insert(since + self.interval);
             }
             // A round for another reason may have come first.
-            Event::Full if self.wiring.budget.is_flush_worthwhile() => self.round(None),
+            Event::Full if self.wiring.budget.is_flush_worthwhile() => drop(self.round(None)),
             Event::Full => self.wiring.budget.flush_begun(),
             Event::Flush { database, reply } => {
                 self.round(database.as_deref());
                 self.wait_for(Then::Answer(reply));
             }
             Event::Drop { database, reply } => {
-                self.drop_rows(&database);
-                self.wait_for(Then::Remove { database, reply });
+                let sequence = self.drop_rows(&database);
+                self.removing.push(database.clone());
+                self.wait_for(Then::Remove(Removal { database, sequence, reply }));
             }
-            Event::Left(chunks) => self.queue(chunks),
+            Event::Left(sealed) => self.queue(vec![sealed]),
             Event::Tried { number, error } => self.tried(number, error),
             Event::Done { number, bytes, outcome } => self.done(number, bytes, outcome),
             Event::Close { reply } => {
-                self.round(None);
+                if !self.round(None) {
+                    // The shards are gone, and all they left is queued.
+                    self.end_round(self.wiring.journal.last_sequence());
+                }
                 let deadline = monotonic_clock() + self.close_timeout;
                 self.closing = Some(Closing { reply, deadline, abandoned: false });
             }
@@ -190,12 +228,13 @@ impl Flusher {
                 closing.abandoned = true;
                 self.writers.abandon();
             }
-            None => self.round(None),
+            None => drop(self.round(None)),
         }
     }
 
-    /// Seals the tables of all shards, or those of one database, and queues their rows.
-    fn round(&mut self, database: Option<&str>) {
+    /// Seals the tables of all shards, or those of one database, and queues their rows; `false`
+    /// when there is no shard.
+    fn round(&mut self, database: Option<&str>) -> bool {
         if database.is_none() {
             self.due = None;
             self.wiring.budget.flush_begun();
@@ -212,61 +251,120 @@ impl Flusher {
             })
             .collect();
         // A shard that ends meanwhile answers by `Event::Left`.
-        let chunks: Vec<Chunk> =
-            asked.into_iter().filter_map(|chunks| chunks.blocking_recv().ok()).flatten().collect();
-        self.queue(chunks);
+        let has_shards = !asked.is_empty();
+        let sealed: Vec<Sealed> =
+            asked.into_iter().filter_map(|sealed| sealed.blocking_recv().ok()).collect();
+        let is_whole = database.is_none() && sealed.len() == self.wiring.shards.len();
+        let published = sealed.iter().map(|sealed| sealed.upto).min().filter(|_| is_whole);
+        self.queue(sealed);
+        if let Some(published) = published {
+            self.end_round(published);
+        }
+        has_shards
+    }
+
+    /// Notes that all rows of the records up to `published` are in jobs, or parked.
+    fn end_round(&mut self, published: u64) {
+        if self.removing.is_empty() {
+            self.rounds.push_back(Round { jobs_upto: self.next_job, published });
+            self.recycle();
+        }
+    }
+
+    /// Tells the journal how far everything is published.
+    fn recycle(&mut self) {
+        let oldest = self.oldest_job();
+        let is_abandoned = self.closing.as_ref().is_some_and(|closing| closing.abandoned);
+        while let Some(round) = self.rounds.pop_front_if(|round| round.jobs_upto <= oldest) {
+            if !is_abandoned {
+                self.wiring.journal.recycle(round.published);
+            }
+        }
+    }
+
+    fn oldest_job(&self) -> u64 {
+        self.jobs.first().copied().unwrap_or(self.next_job)
     }
 
     /// Queues one job for each table.
-    fn queue(&mut self, chunks: Vec<Chunk>) {
-        let mut tables: BTreeMap<(Arc<str>, Arc<str>), Vec<Chunk>> = BTreeMap::new();
-        for chunk in chunks {
-            self.wiring.budget.seal(chunk.bytes);
-            let Chunk { measurement, .. } = &chunk;
-            let key = (Arc::clone(&measurement.database), Arc::clone(&measurement.name));
-            tables.entry(key).or_default().push(chunk);
-        }
-        for ((database, name), chunks) in tables {
-            let Some(measurement) = chunks.first().map(|it| Arc::clone(&it.measurement)) else {
-                continue;
+    fn queue(&mut self, sealed: Vec<Sealed>) {
+        let mut free = Vec::new();
+        for Sealed { shard, upto, chunks } in sealed {
+            self.wiring.budget.seal(chunks.iter().map(|chunk| chunk.bytes).sum());
+            let is_parked = |chunk: &Chunk| {
+                self.removing.iter().any(|database| *database == *chunk.measurement.database)
             };
-            let bytes = chunks.iter().map(|chunk| chunk.bytes).sum();
+            let (parked, chunks): (Vec<_>, Vec<_>) = chunks.into_iter().partition(is_parked);
+            self.parked.push(Sealed { shard, upto, chunks: parked });
+            free.push(Sealed { shard, upto, chunks });
+        }
+        self.parked.retain(|sealed| !sealed.chunks.is_empty());
+        for rows in by_table(free) {
             let number = self.next_job;
             self.next_job += 1;
             self.jobs.insert(number);
-            self.writers.push(Job {
-                number,
-                bytes,
-                request: SegmentRequest {
-                    database: database.to_string(),
-                    measurement: name.to_string(),
-                    schema: measurement.schema(),
-                    batches: chunks.into_iter().map(|chunk| chunk.batch).collect(),
-                    sort_key: measurement.sort_key().to_vec(),
-                    sequence: self.writers.next_sequence(),
-                },
-                measurement,
-            });
+            self.writers.push(Job { number, rows });
         }
     }
 
-    /// Has all shards forget the rows of a database.
-    fn drop_rows(&mut self, database: &str) {
+    /// Has all shards forget the rows of a database, at one place of the journal; returns that.
+    fn drop_rows(&mut self, database: &str) -> u64 {
         let asked: Vec<_> = self
             .wiring
             .shards
             .iter()
             .filter_map(|shard| {
                 let (reply, done) = oneshot::channel();
+                let (resume, resumed) = mpsc::channel();
                 let database = database.to_owned();
-                shard.send(Command::Drop { database, reply }).ok().map(|()| done)
+                let command = Command::Drop { database, reply, resumed };
+                shard.send(command).ok().map(|()| (done, resume))
             })
             .collect();
-        for done in asked {
+        let standing: Vec<mpsc::Sender<()>> = asked
+            .into_iter()
             // A shard that ended has no rows left to forget.
-            let _ = done.blocking_recv();
-        }
+            .filter_map(|(done, resume)| done.blocking_recv().ok().map(|()| resume))
+            .collect();
         self.wiring.registry.drop_database(database);
+        self.drop_parked(database);
+        let sequence = self.wiring.journal.append_decision(&Entry::Drop { database });
+        // The shards go on when the senders are gone.
+        drop(standing);
+        sequence
+    }
+
+    /// Drops parked rows of a database: it was dropped once more.
+    fn drop_parked(&mut self, database: &str) {
+        for sealed in &mut self.parked {
+            sealed.chunks.retain(|chunk| {
+                let is_kept = &*chunk.measurement.database != database;
+                self.wiring.budget.release(if is_kept { 0 } else { chunk.bytes });
+                is_kept
+            });
+        }
+    }
+
+    /// Removes the files of a dropped database, whose jobs are done.
+    fn remove(&mut self, removal: Removal) {
+        let Removal { database, sequence, reply } = removal;
+        let journal = Arc::clone(&self.wiring.journal);
+        let removed = (|| {
+            journal.wait_durable(sequence)?;
+            self.wiring.publisher.remove_database(&database)?;
+            let dropped = Entry::Dropped { database: &database, sequence };
+            journal.wait_durable(journal.append_decision(&dropped))?;
+            Ok(())
+        })();
+        if let Some(at) = self.removing.iter().position(|it| *it == database) {
+            self.removing.swap_remove(at);
+        }
+        let parked = std::mem::take(&mut self.parked);
+        let bytes = parked.iter().flat_map(|sealed| &sealed.chunks).map(|chunk| chunk.bytes).sum();
+        self.wiring.budget.release(bytes);
+        self.queue(parked);
+        // Nobody waiting is nobody to tell.
+        drop(reply.send(removed));
     }
 
     fn wait_for(&mut self, then: Then) {
@@ -297,7 +395,7 @@ impl Flusher {
             match waiter.then {
                 // Nobody waiting is nobody to tell.
                 Then::Answer(reply) => drop(reply.send(Err(error))),
-                Then::Remove { .. } => self.waiters.push(waiter),
+                Then::Remove(_) => self.waiters.push(waiter),
             }
         }
     }
@@ -329,20 +427,16 @@ impl Flusher {
 
     /// Serves those who wait for nothing any more.
     fn answer(&mut self) {
-        let oldest = self.jobs.first().copied().unwrap_or(self.next_job);
+        self.recycle();
+        let oldest = self.oldest_job();
         let waiters = std::mem::take(&mut self.waiters);
-        for waiter in waiters {
-            if waiter.upto > oldest {
-                self.waiters.push(waiter);
-                continue;
-            }
+        let (due, waiting) = waiters.into_iter().partition(|waiter: &Waiter| waiter.upto <= oldest);
+        self.waiters = waiting;
+        for waiter in due {
             match waiter.then {
                 // Nobody waiting is nobody to tell.
                 Then::Answer(reply) => drop(reply.send(Ok(waiter.report))),
-                Then::Remove { database, reply } => {
-                    let removed = self.wiring.store.remove_database(&database);
-                    drop(reply.send(removed.map_err(|error| ServerError::from(error).into())));
-                }
+                Then::Remove(removal) => self.remove(removal),
             }
         }
     }

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!  shard threads (accept)               flusher thread             writer threads
-//!  Shard::write: decode -> gather       a round: seal all shards,  persist: one table at a time,
-//!      |  rows, or a refusal            one job for each table     tried again until it is on disk
+//!  Shard::write: decode -> gather       a round: seal all shards,  persist: Parquet files
+//!      | -> journal (its own thread)    one job for each table     publish: one Delta commit
+//!      |  ticket, then the answer
 //!      +-- first rows, bytes -- Event --> | -- Command::Seal --> shards
-//!  Engine::flush ------------- Event --> | <-- Chunks ----------- shards
-//!                                        | -- Job -------------> queue ---> Parquet
-//!                                        | <- Event::Written --------------
+//!  Engine::flush ------------- Event --> | <-- Sealed ----------- shards
+//!                                        | -- Job -------------> queue ---> one table at a time,
+//!                                        | <- Event::Done ----------------  tried until it is done
+//!  Engine::open: recovery replays what the journal holds and the tables do not
 //! ```
 //!
 //! A round covers all shards, so that a flush makes one file for each table and day and not one
@@ -16,9 +18,21 @@
 //!
 //! Only this stage reads a clock.
 
+mod apply;
+
 mod budget;
 
+mod codes;
+
 mod flusher;
+
+mod instance;
+
+mod publisher;
+
+mod recovery;
+
+mod rejected;
 
 mod shard;
 
@@ -31,22 +45,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc as async_mpsc, oneshot};
+use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
 pub use self::budget::Admission;
-pub use self::shard::{Shard, WriteRequest};
+pub use self::apply::WriteRequest;
+pub use self::rejected::REJECTED;
+pub use self::shard::{ReceivedBody, Shard, Written};
+pub use crate::decode::inflate::{Encoding, Inflater};
 pub use crate::decode::line_protocol::LineError;
 pub use crate::decode::msgpack::ItemError;
 pub use crate::decode::{Format, Precision, Reason, Rejection, Report};
 pub use crate::gather::AppendError;
+pub use crate::journal::{Durability, Reservation};
 
 use self::budget::Budget;
 use self::flusher::{Event, Flusher};
+use self::recovery::Recovery;
 use self::shard::Command;
 use crate::error::{BusyReason, ClientError, ServerError, WriteError};
 use crate::gather::Registry;
+use crate::disk::Disk;
 use crate::limits::Limits;
-use crate::persist::{PersistError, Store};
+use crate::journal::{self, Entry, Journal};
+use crate::persist::Store;
+use crate::publish::{self, Catalog};
 use crate::schema::pinned::PinnedSchema;
 use crate::schema::{ColumnKind, Role, Unsigned};
 use crate::stats::Stats;
@@ -54,8 +76,16 @@ use crate::stats::Stats;
 /// What an engine is opened with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where tables are; made when missing.
+    /// Where tables and journal are; made when missing.
     pub data_dir: PathBuf,
+    /// What the data directory is on.
+    pub disk: Arc<dyn Disk>,
+    /// What an acknowledged row has survived.
+    pub durability: Durability,
+    /// Size of a journal file.
+    pub wal_segment_bytes: u64,
+    /// Whether to go on without the records of a corrupt journal.
+    pub wal_salvage: bool,
     /// Shards, hence threads that decode; at least 1.
     pub shards: usize,
     /// Age of the oldest row that is not in a file at which a flush begins.
@@ -78,6 +108,10 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Engine {
     registry: Arc<Registry>,
+    journal: Arc<Journal>,
+    durability: Durability,
+    /// Why the journal failed, once it has.
+    journal_failure: watch::Receiver<Option<Arc<str>>>,
     stats: Arc<Stats>,
     budget: Arc<Budget>,
     events: mpsc::Sender<Event>,
@@ -105,9 +139,9 @@ pub struct TableInfo {
     pub measurement: String,
     /// Its columns in the order of first acceptance, `time` first.
     pub columns: Vec<ColumnInfo>,
-    /// Rows accepted since the start.
+    /// Rows accepted, in this run or before.
     pub rows: u64,
-    /// Files written since the start.
+    /// Files written, in this run or before.
     pub files: u64,
 }
 
@@ -123,15 +157,20 @@ pub struct ColumnInfo {
 }
 
 impl Engine {
-    /// Opens the data directory and starts the threads that write to it.
+    /// Opens the data directory, brings back what the last run left, and starts the threads that
+    /// write. When this returns, everything that was acknowledged is in published files.
     ///
     /// # Errors
-    /// When the directory cannot be made, is locked by another process, or a thread cannot start.
+    /// When the directory cannot be made or is locked by another process, when the journal or a
+    /// Delta log is corrupt, when a thread cannot start.
     pub fn open(options: &Options) -> Result<Arc<Self>, ServerError> {
-        let store = Arc::new(Store::open(&options.data_dir).map_err(ServerError::from)?);
         let pins = options.pins.clone();
         let registry = Arc::new(Registry::new(options.limits, options.unsigned, pins));
         let stats = Arc::new(Stats::default());
+        let (failed, journal_failure) = watch::channel(None);
+        let Recovery { publisher, journal } = Recovery::run(options, &registry, failed)?;
+        let (publisher, journal) = (Arc::new(publisher), Arc::new(journal));
+        registry.set_witness(witness(&journal));
         let shards = options.shards.max(1);
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
             .map(|_| async_mpsc::unbounded_channel())
@@ -143,7 +182,8 @@ impl Engine {
         let flusher = Flusher::new(
             flusher::Wiring {
                 registry: Arc::clone(&registry),
-                store,
+                publisher,
+                journal: Arc::clone(&journal),
                 stats: Arc::clone(&stats),
                 budget: Arc::clone(&budget),
                 shards: senders,
@@ -159,6 +199,9 @@ impl Engine {
             .map_err(|source| ServerError::Io { action: "starting the flusher thread", source })?;
         Ok(Arc::new(Self {
             registry,
+            journal,
+            durability: options.durability,
+            journal_failure,
             stats,
             budget,
             events,
@@ -166,6 +209,36 @@ impl Engine {
             flusher: Mutex::new(Some(thread)),
             is_closing: AtomicBool::new(false),
         }))
+    }
+
+    /// Room in the journal for the record of a body of `received_bytes`; waits while it is made.
+    ///
+    /// # Errors
+    /// `Busy(DiskFull)`, `Busy(JournalFailed)`, `Busy(ShuttingDown)`.
+    pub async fn reserve(
+        &self,
+        request: &WriteRequest<'_>,
+        received_bytes: usize,
+    ) -> Result<Reservation, WriteError> {
+        let name_bytes = request.database.len() + request.endpoint.len();
+        Ok(self.journal.reserve(received_bytes + name_bytes).await?)
+    }
+
+    /// What an acknowledged row has survived.
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Waits until the journal has failed, for ever if it does not; gives back why. Nothing is
+    /// acknowledged any more, and the process should end: the next start finds out what is stored.
+    pub async fn journal_failed(&self) -> Arc<str> {
+        let mut failure = self.journal_failure.clone();
+        let failed = failure.wait_for(Option::is_some).await.map(|failed| failed.clone());
+        match failed {
+            Ok(Some(cause)) => cause,
+            // The journal was closed.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Writes everything accepted before this call to files.
@@ -282,19 +355,19 @@ impl Engine {
         if let Some(Err(_)) = thread.map(JoinHandle::join) {
             tracing::error!("the flusher thread ended by a panic");
         }
+        self.journal.close();
         result
     }
 }
 
-impl From<PersistError> for ServerError {
-    fn from(error: PersistError) -> Self {
-        let mut cause = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(error) = source {
-            cause.push_str(": ");
-            cause.push_str(&error.to_string());
-            source = error.source();
-        }
-        Self::Flush { cause: cause.into() }
-    }
+/// Has decisions about columns written down before any row that needs them.
+fn witness(journal: &Arc<Journal>) -> crate::gather::Witness {
+    let journal = Arc::clone(journal);
+    Box::new(move |measurement, columns| {
+        journal.append_decision(&Entry::Columns(journal::Columns {
+            database: &measurement.database,
+            measurement: &measurement.name,
+            columns: columns.iter().map(codes::of_column).collect(),
+        }));
+    })
 }

@@ -1,4 +1,11 @@
 //! One shard: the tables of one thread, and what the flusher may ask of them.
+//!
+//! ```text
+//! reservation -> apply (rows in the columns) -> journal.append -> ticket -> 204
+//! ```
+//!
+//! The record follows the rows without a pause in between, on one thread: the records of a shard
+//! are in the order of its rows, and whoever seals its tables seals whole records.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,13 +15,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc as async_mpsc, oneshot};
 
 use super::Engine;
+use super::apply::{Applied, Circumstances, WriteRequest, apply};
 use super::budget::Budget;
+use super::codes;
 use super::flusher::Event;
-use crate::decode::cursor::Body;
-use crate::decode::{Context, Format, Precision, Reason, Rejection, Report};
-use crate::decode::{line_protocol, msgpack};
-use crate::error::{ClientError, WriteError};
-use crate::gather::{Atomicity, Chunk, Registry, Tables};
+use crate::decode::Report;
+use crate::decode::inflate::Encoding;
+use crate::error::{BusyReason, WriteError};
+use crate::gather::{Chunk, Registry, Tables};
+use crate::journal::{Entry, Journal, Reservation, Ticket, Write};
 use crate::timestamp::Timestamp;
 
 /// What the flusher asks of a shard.
@@ -27,7 +36,7 @@ pub(super) enum Command {
         /// Whether series are to be forgotten.
         is_tight: bool,
         /// Where the chunks go.
-        reply: oneshot::Sender<Vec<Chunk>>,
+        reply: oneshot::Sender<Sealed>,
     },
     /// Forget a database and its rows.
     Drop {
@@ -35,20 +44,51 @@ pub(super) enum Command {
         database: String,
         /// Told when it is done.
         reply: oneshot::Sender<()>,
+        /// Until the other end says more, or is gone, the shard stands still.
+        resumed: mpsc::Receiver<()>,
     },
 }
 
-/// What a body is, besides its bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct WriteRequest<'a> {
-    /// Where its rows go; made when it is new.
-    pub database: &'a str,
-    /// Its format.
-    pub format: Format,
-    /// Unit of its timestamps, for line protocol.
-    pub precision: Precision,
-    /// Whether one refused row refuses all of them.
-    pub atomic: bool,
+/// What a shard gave away: all rows of its records up to `upto`, or those of one database.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) shard: u16,
+    /// The last sequence that was given out before the seal.
+    pub(super) upto: u64,
+    pub(super) chunks: Vec<Chunk>,
+}
+
+/// The bytes of a body.
+#[derive(Debug)]
+pub struct ReceivedBody<'a> {
+    /// As received; the journal keeps it until it is on disk.
+    pub received: Vec<u8>,
+    /// How that is compressed.
+    pub encoding: Encoding,
+    /// Inflated; empty for [`Encoding::Identity`], which is decoded from `received`.
+    pub inflated: &'a mut Vec<u8>,
+}
+
+/// A write whose rows are in the columns and whose record is on its way to the disk.
+#[derive(Debug)]
+#[must_use = "rows are acknowledged when they are stored"]
+pub struct Written<A> {
+    answer: A,
+    ticket: Ticket,
+}
+
+impl<A> Written<A> {
+    /// Waits until the rows are as durable as the server was told to make them; gives back the
+    /// answer and the buffer of the received body.
+    ///
+    /// # Errors
+    /// `Busy(JournalFailed)`: the rows may be stored or not, and the server stops.
+    pub async fn stored(self) -> Result<(A, Vec<u8>), WriteError> {
+        match self.ticket.await {
+            Ok(received) => Ok((self.answer, received)),
+            Err(_) => Err(BusyReason::JournalFailed.into()),
+        }
+    }
 }
 
 /// The tables of one thread. Lives on that thread, in an `Rc<RefCell<_>>`.
@@ -58,6 +98,7 @@ pub struct WriteRequest<'a> {
 pub struct Shard {
     index: usize,
     registry: Arc<Registry>,
+    journal: Arc<Journal>,
     tables: Tables,
     budget: Arc<Budget>,
     events: mpsc::Sender<Event>,
@@ -73,6 +114,7 @@ impl Shard {
         Self {
             index,
             registry: Arc::clone(&engine.registry),
+            journal: Arc::clone(&engine.journal),
             tables: Tables::new(Arc::clone(&engine.registry)),
             budget: Arc::clone(&engine.budget),
             events: engine.events.clone(),
@@ -93,67 +135,82 @@ impl Shard {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Seal { database, is_tight, reply } => {
-                let chunks = self.tables.take_chunks(database.as_deref(), is_tight);
+                let sealed = self.seal(database.as_deref(), is_tight);
                 self.is_dirty = database.is_some() && self.is_dirty;
                 self.account();
-                if let Err(chunks) = reply.send(chunks) {
+                if let Err(sealed) = reply.send(sealed) {
                     // The round was given up; the rows are not.
-                    self.hand_over(chunks);
+                    self.tell(Event::Left(sealed));
                 }
             }
-            Command::Drop { database, reply } => {
+            Command::Drop { database, reply, resumed } => {
                 self.tables.drop_database(&database);
                 self.account();
                 // Nobody waiting is nobody to tell.
                 let _ = reply.send(());
+                let _ = resumed.recv();
             }
         }
     }
 
-    /// Decodes a body into the tables. `body` is inflated; slack is appended to it.
+    /// Decodes a body into the tables and appends it to the journal. `answer` is made of what
+    /// became of its rows and of the inflated body.
     ///
     /// Rows are taken one by one unless the request is atomic; what was refused is in the report.
     /// Cost: one pass over the body; see the copy ledger in ARCHITECTURE.md.
     ///
     /// # Errors
     /// `TooManyDatabases`. A refused row is no error.
-    pub fn write(
+    pub fn write<A>(
         &mut self,
         request: &WriteRequest<'_>,
-        body: &mut Vec<u8>,
-    ) -> Result<Report, WriteError> {
-        let limits = *self.registry.limits();
-        let max = limits.databases_max;
-        let database =
-            self.tables.database(request.database).ok_or(ClientError::TooManyDatabases { max })?;
-        database.begin_write(if request.atomic { Atomicity::Body } else { Atomicity::Rows });
-        let context =
-            Context { precision: request.precision, received: wall_clock(), limits: &limits };
-        let mut report = Report::default();
-        let body = Body::new(body);
-        match request.format {
-            Format::LineProtocol => {
-                line_protocol::decode(body, &context, database, &mut report);
-            }
-            Format::MessagePack => msgpack::decode(body, &context, database, &mut report),
-        }
-        if request.atomic && report.rejected > 0 {
-            database.abort_write();
-            report.accepted = 0;
-        } else if let Err(error) = database.end_write() {
-            let end = body.bytes().len();
-            report.accepted = 0;
-            report.reject(
-                &limits,
-                Rejection { line: 1, start: 0, end, reason: Reason::Append(error) },
-            );
-        }
-        if report.accepted > 0 && !self.is_dirty {
+        reservation: Reservation,
+        body: ReceivedBody<'_>,
+        answer: impl FnOnce(&Report, &[u8]) -> A,
+    ) -> Result<Written<A>, WriteError> {
+        let ReceivedBody { mut received, encoding, inflated } = body;
+        let is_plain = encoding == Encoding::Identity;
+        let bytes = if is_plain { &mut received } else { inflated };
+        let now = wall_clock();
+        let received_at = Timestamp::from_ns(now);
+        let rejected_kept_max = self.registry.limits().reported_errors_max;
+        let circumstances = Circumstances { received: received_at, rejected_kept_max };
+        let applied = apply(&mut self.tables, &self.registry, request, circumstances, bytes)?;
+        let answer = answer(&applied.report, bytes);
+        let Applied { report, rejected_kept } = applied;
+        let ticket = if report.accepted == 0 && rejected_kept == 0 {
+            Ticket::ready(received)
+        } else {
+            let write = Write {
+                shard: codes::shard(self.index),
+                database: request.database,
+                endpoint: request.endpoint,
+                format: codes::of_format(request.format),
+                precision: codes::of_precision(request.precision),
+                encoding: codes::of_encoding(encoding),
+                received_ns: now,
+                flags: if request.atomic { codes::ATOMIC } else { 0 },
+                accepted: saturated(report.accepted),
+                rejected: saturated(report.rejected),
+                rejected_kept: u16::try_from(rejected_kept).unwrap_or(u16::MAX),
+                digest: report.digest(),
+                request_key: 0,
+            };
+            self.journal.append(reservation, &Entry::Write(write), received)
+        };
+        if !self.is_dirty && self.tables.row_bytes() > 0 {
             self.is_dirty = true;
             self.tell(Event::Dirty(monotonic_clock()));
         }
         self.account();
-        Ok(report)
+        Ok(Written { answer, ticket })
+    }
+
+    /// Takes all rows, or those of one database.
+    fn seal(&mut self, database: Option<&str>, is_tight: bool) -> Sealed {
+        let chunks = self.tables.take_chunks(database, is_tight);
+        let upto = self.journal.last_sequence();
+        Sealed { shard: codes::shard(self.index), upto, chunks }
     }
 
     /// Publishes what this shard holds, and asks for a flush when that is too much.
@@ -169,28 +226,28 @@ impl Shard {
             tracing::error!("the flusher is gone before its shards");
         }
     }
-
-    /// Gives rows to the flusher outside a round.
-    fn hand_over(&self, chunks: Vec<Chunk>) {
-        if !chunks.is_empty() {
-            self.tell(Event::Left(chunks));
-        }
-    }
 }
 
 impl Drop for Shard {
     fn drop(&mut self) {
-        let chunks = self.tables.take_chunks(None, true);
-        self.hand_over(chunks);
+        let sealed = self.seal(None, true);
+        if !sealed.chunks.is_empty() {
+            self.tell(Event::Left(sealed));
+        }
         self.account();
     }
 }
 
-/// The time of a row that carries none.
+/// A count of rows of one body, which has fewer than this holds.
+pub(super) fn saturated(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Nanoseconds since 1970-01-01 UTC: the time of rows that carry none.
 #[expect(clippy::disallowed_methods, reason = "the engine is where time comes from")]
-fn wall_clock() -> Timestamp {
+fn wall_clock() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_ns(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// For ages and deadlines.

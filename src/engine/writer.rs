@@ -1,16 +1,23 @@
-//! The threads that write: a queue of jobs, one table each, tried again until it is on disk.
+//! The threads that write: a queue of jobs, one table each, tried again until it is published.
+//!
+//! ```text
+//! wait until the journal is durable up to the job's rows -> Parquet files -> one Delta commit
+//! ```
+//!
+//! The commit names, for each shard, the last sequence that its rows include, and the sequence of
+//! the files: a restart replays what is above the one and removes files above the other.
+//! Jobs of one table are done one after the other, so both only grow.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use super::flusher::Event;
-use crate::error::{BusyReason, ServerError, WriteError};
-use crate::gather::Measurement;
-use crate::persist::{SegmentRequest, Store, write_segments};
+use super::flusher::{Event, Wiring};
+use super::publisher::{Publisher, TableRows};
+use crate::error::{ServerError, WriteError};
+use crate::journal::Journal;
 use crate::segment::SegmentMeta;
 
 /// Wait before the second try; doubled for each further one.
@@ -23,10 +30,17 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Job {
     /// Counts up with the jobs.
     pub(super) number: u64,
-    /// Bytes accounted for its chunks.
-    pub(super) bytes: usize,
-    pub(super) measurement: Arc<Measurement>,
-    pub(super) request: SegmentRequest,
+    pub(super) rows: TableRows,
+}
+
+/// A database and a measurement.
+type Table = (Arc<str>, Arc<str>);
+
+impl Job {
+    fn table(&self) -> Table {
+        let measurement = &self.rows.measurement;
+        (Arc::clone(&measurement.database), Arc::clone(&measurement.name))
+    }
 }
 
 /// What became of a job.
@@ -41,6 +55,8 @@ pub(super) enum Outcome {
 #[derive(Debug, Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Tables that a thread is at.
+    busy: HashSet<Table>,
     /// No more jobs will come: threads end when the queue is empty.
     is_closed: bool,
     /// Nothing is tried again.
@@ -51,15 +67,9 @@ struct Queue {
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
-    /// The sequence that the next file set is named by.
-    sequence: AtomicU64,
 }
 
 impl Shared {
-    fn next_sequence(&self) -> u64 {
-        self.sequence.fetch_add(1, Ordering::Relaxed)
-    }
-
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // No code panics while it holds the lock.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -77,19 +87,18 @@ impl Writers {
     /// Starts `count` threads; each tells `events` what becomes of its jobs.
     pub(super) fn start(
         count: usize,
-        store: &Arc<Store>,
-        events: &mpsc::Sender<Event>,
+        wiring: &Wiring,
     ) -> Result<Self, ServerError> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             changed: Condvar::new(),
-            sequence: AtomicU64::new(first_sequence()),
         });
         let threads = (0..count.max(1)).map(|index| {
             let thread = Writer {
                 shared: Arc::clone(&shared),
-                store: Arc::clone(store),
-                events: events.clone(),
+                publisher: Arc::clone(&wiring.publisher),
+                journal: Arc::clone(&wiring.journal),
+                events: wiring.events.clone(),
             };
             std::thread::Builder::new()
                 .name(format!("writer-{index}"))
@@ -97,11 +106,6 @@ impl Writers {
                 .map_err(|source| ServerError::Io { action: "starting a writer thread", source })
         });
         Ok(Self { threads: threads.collect::<Result<_, _>>()?, shared })
-    }
-
-    /// A number that no other file set of this data directory is named by.
-    pub(super) fn next_sequence(&self) -> u64 {
-        self.shared.next_sequence()
     }
 
     /// Queues a job.
@@ -131,7 +135,8 @@ impl Writers {
 #[derive(Debug)]
 struct Writer {
     shared: Arc<Shared>,
-    store: Arc<Store>,
+    publisher: Arc<Publisher>,
+    journal: Arc<Journal>,
     events: mpsc::Sender<Event>,
 }
 
@@ -145,10 +150,12 @@ impl Writer {
     fn next(&self) -> Option<Job> {
         let mut queue = self.shared.lock();
         loop {
-            if let Some(job) = queue.jobs.pop_front() {
+            let free = queue.jobs.iter().position(|job| !queue.busy.contains(&job.table()));
+            if let Some(job) = free.and_then(|at| queue.jobs.remove(at)) {
+                queue.busy.insert(job.table());
                 return Some(job);
             }
-            if queue.is_closed {
+            if queue.is_closed && queue.jobs.is_empty() {
                 return None;
             }
             queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -159,28 +166,25 @@ impl Writer {
     fn write(&self, mut job: Job) {
         let mut retry_after = RETRY_AFTER_MIN;
         loop {
-            let error = match self.attempt(&job.request) {
+            let error = match self.attempt(&mut job.rows) {
                 Ok(segments) => return self.tell(job, Outcome::Written(segments)),
                 Err(error) => error,
             };
-            let measurement = &job.request.measurement;
-            let rows = rows(&job);
+            let measurement = &*job.rows.measurement.name;
+            let rows = job.rows.count();
             tracing::warn!(measurement, rows, %error, "a flush failed; its rows are kept");
             let failed = Event::Tried { number: job.number, error };
             if self.events.send(failed).is_err() || self.wait(retry_after) {
                 return self.tell(job, Outcome::Abandoned);
             }
             retry_after = RETRY_AFTER_MAX.min(retry_after * 2);
-            // Another name: should the failure have been that this one exists, it passes.
-            job.request.sequence = self.shared.next_sequence();
         }
     }
 
-    fn attempt(&self, request: &SegmentRequest) -> Result<Vec<SegmentMeta>, WriteError> {
-        match catch_unwind(AssertUnwindSafe(|| write_segments(&self.store, request))) {
-            Ok(Ok(segments)) => Ok(segments),
-            Ok(Err(error)) if error.is_storage_full() => Err(BusyReason::DiskFull.into()),
-            Ok(Err(error)) => Err(ServerError::from(error).into()),
+    fn attempt(&self, rows: &mut TableRows) -> Result<Vec<SegmentMeta>, WriteError> {
+        self.journal.wait_durable(rows.upto())?;
+        match catch_unwind(AssertUnwindSafe(|| self.publisher.publish(rows))) {
+            Ok(published) => published,
             // The encoder's bug must not take the rows of other tables with it.
             Err(_) => Err(ServerError::Flush { cause: "the encoder panicked".into() }.into()),
         }
@@ -198,28 +202,17 @@ impl Writer {
     }
 
     fn tell(&self, job: Job, outcome: Outcome) {
-        let Job { number, bytes, measurement, request } = job;
+        let table = job.table();
+        let Job { number, rows } = job;
+        let bytes = rows.bytes;
         // The rows are freed before their bytes are.
-        drop(request);
-        if let Outcome::Written(segments) = &outcome {
-            measurement.add_files(segments.len() as u64);
-        }
+        drop(rows);
+        self.shared.lock().busy.remove(&table);
+        // Both a job of this table and the end of the queue may be waited for.
+        self.shared.changed.notify_all();
         let event = Event::Done { number, bytes, outcome };
         if self.events.send(event).is_err() {
             tracing::error!("the flusher is gone before its writers");
         }
     }
-}
-
-/// Rows of a job.
-fn rows(job: &Job) -> usize {
-    job.request.batches.iter().map(arrow_array::RecordBatch::num_rows).sum()
-}
-
-/// A number above those of all earlier runs: microseconds since 1970, of which no run uses up
-/// more than pass.
-#[expect(clippy::disallowed_methods, reason = "the engine is where time comes from")]
-fn first_sequence() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or_default()
 }

@@ -81,6 +81,18 @@ pub enum AppendError {
     },
 }
 
+impl AppendError {
+    /// The measurement, where the error knows it.
+    pub fn measurement(&self) -> Option<&str> {
+        match self {
+            Self::KindConflict { measurement, .. }
+            | Self::NotInSchema { measurement, .. }
+            | Self::RoleConflict { measurement, .. } => Some(measurement),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for AppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -250,12 +250,16 @@ impl Database {
     /// Opens a write: one body. One that was never closed, because its decoder panicked, is undone:
     /// nobody was told that it succeeded.
     pub fn begin_write(&mut self, atomicity: Atomicity) {
+        self.undo_open_write();
+        self.atomicity = atomicity;
+    }
+
+    fn undo_open_write(&mut self) {
         if !self.touched.is_empty() {
             self.abort_write();
             // Its rows were committed one by one, so raw keys may lead to series that are gone.
             self.cache.clear();
         }
-        self.atomicity = atomicity;
     }
 
     /// Closes a write: its rows stay. Chunks that are large enough are sealed.
@@ -355,9 +359,30 @@ impl Database {
         self.cache.clear();
     }
 
+    /// Drops the rows of the tables that `is_stored`: a replay met rows that are in files.
+    pub fn discard(&mut self, is_stored: &mut dyn FnMut(&Measurement) -> bool) {
+        for at in 0..self.tables.len() {
+            let Some(table) = self.tables.get(at) else { continue };
+            if table.row_count() > 0 && is_stored(table.measurement()) {
+                self.seal_table(at);
+            }
+        }
+        for chunk in std::mem::take(&mut self.chunks) {
+            if is_stored(&chunk.measurement) {
+                self.row_bytes = self.row_bytes.saturating_sub(chunk.bytes);
+                chunk.measurement.remove_rows(chunk.batch.num_rows() as u64);
+            } else {
+                self.chunks.push(chunk);
+            }
+        }
+    }
+
     /// Seals every table that has rows and gives all chunks away, in the order of their rows.
     /// `is_tight`: memory is short, series are not kept for the next rows.
+    ///
+    /// A write that is still open is undone first; see [`Self::begin_write`].
     pub fn take_chunks(&mut self, is_tight: bool) -> Vec<Chunk> {
+        self.undo_open_write();
         for at in 0..self.tables.len() {
             if self.tables.get(at).is_some_and(|table| table.row_count() > 0) {
                 self.seal_table(at);
@@ -425,6 +450,17 @@ impl Tables {
             .filter(|(name, _)| of_it(name))
             .flat_map(|(_, database)| database.take_chunks(is_tight))
             .collect()
+    }
+
+    /// See [`Database::discard`].
+    pub fn discard(
+        &mut self,
+        database: &str,
+        is_stored: &mut dyn FnMut(&Measurement) -> bool,
+    ) {
+        if let Some(database) = self.databases.get_mut(database) {
+            database.discard(is_stored);
+        }
     }
 
     /// Forgets a database and its rows: a client dropped it.

@@ -25,7 +25,7 @@ mod values;
 pub use append_error::AppendError;
 pub use database::{Atomicity, Chunk, Database, TableIndex, Tables};
 pub use key_shape::{KEY_WINDOW, Literal, Predicted};
-pub use registry::{Column, Measurement, Registry};
+pub use registry::{Column, Measurement, Registry, RestoreError, Witness};
 pub use series::{SeriesIndex, TagKey};
 pub use table_builder::{ColumnIndex, TableBuilder};
 pub use values::{StringValues, TimeValues};

@@ -2,10 +2,14 @@
 //!
 //! A shard asks here only when it meets a column for the first time; the first *accepted* value
 //! fixes kind and role for ever (decision 5). A row that is rejected never gets this far.
+//!
+//! For ever means across restarts: what is decided is told to a [`Witness`], who writes it down
+//! before any row that relies on it, and [`Registry::restore`] brings it back.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
@@ -43,6 +47,10 @@ struct Columns {
 }
 
 impl Columns {
+    fn find(&self, name: &str) -> Option<(usize, &Column)> {
+        self.list.iter().enumerate().find(|(_, it)| &*it.name == name)
+    }
+
     /// Adds a column and returns its slot.
     fn insert(&mut self, name: &str, kind: ColumnKind, role: Role, unit: Option<&str>) -> usize {
         let folded = name.to_lowercase();
@@ -53,6 +61,14 @@ impl Columns {
         let unit = unit.map(Arc::from);
         self.list.push(Column { name: name.into(), physical, kind, role, unit });
         self.list.len() - 1
+    }
+
+    /// Adds a column under the name in files that it had.
+    fn restore(&mut self, column: &Column) {
+        let slot = self.insert(&column.name, column.kind, column.role, column.unit.as_deref());
+        if let Some(inserted) = self.list.get_mut(slot) {
+            inserted.physical = Arc::clone(&column.physical);
+        }
     }
 
     /// The name in files of a column, or of `time`.
@@ -76,9 +92,9 @@ pub struct Measurement {
     /// The order of its rows in files, by physical names.
     sort_key: Vec<String>,
     columns: Mutex<Columns>,
-    /// Rows accepted since the start.
+    /// Rows accepted, in this run or before.
     rows: AtomicU64,
-    /// Segments written since the start.
+    /// Segments written, in this run or before.
     files: AtomicU64,
 }
 
@@ -88,10 +104,16 @@ impl Measurement {
         name: &str,
         unsigned: Unsigned,
         pin: Option<&PinnedSchema>,
+        decided: &[Column],
     ) -> Self {
         let mut columns = Columns::default();
+        for column in decided {
+            columns.restore(column);
+        }
         for column in pin.into_iter().flat_map(|pin| &pin.columns) {
-            columns.insert(&column.name, column.kind, column.role, column.unit.as_deref());
+            if columns.find(&column.name).is_none() {
+                columns.insert(&column.name, column.kind, column.role, column.unit.as_deref());
+            }
         }
         let sort_key = pin.map_or_else(
             || vec![TIME.to_owned()],
@@ -136,27 +158,23 @@ impl Measurement {
 
     /// The column of that name and its slot.
     pub(super) fn find(&self, name: &str) -> Option<(usize, Column)> {
-        self.lock()
-            .list
-            .iter()
-            .enumerate()
-            .find(|(_, it)| &*it.name == name)
-            .map(|(i, it)| (i, it.clone()))
+        self.lock().find(name).map(|(slot, it)| (slot, it.clone()))
     }
 
     /// Makes the `pending` columns of a shard known, or none of them.
     ///
     /// Another shard may have come first with the same name: a kind that holds our values without
-    /// loss is adopted, anything else is a conflict. At most `max` columns become known.
+    /// loss is adopted, anything else is a conflict. At most `limits.columns_per_table_max` columns
+    /// become known. The registry's witness is told of them before another shard can see them.
     pub(super) fn register(
         &self,
         pending: &mut [&mut ColumnBuilder],
-        max: usize,
+        registry: &Registry,
     ) -> Result<(), AppendError> {
+        let max = registry.limits.columns_per_table_max;
         let mut columns = self.lock();
         for builder in pending.iter_mut() {
-            let known = columns.list.iter().enumerate().find(|(_, it)| it.name == builder.name);
-            let Some((slot, known)) = known else { continue };
+            let Some((slot, known)) = columns.find(&builder.name) else { continue };
             if known.role != builder.role {
                 return Err(AppendError::RoleConflict {
                     measurement: (&*self.name).into(),
@@ -181,10 +199,32 @@ impl Measurement {
         if new > 0 && columns.list.len() + new > max {
             return Err(AppendError::TooManyColumns { max });
         }
+        let known = columns.list.len();
         for builder in pending.iter_mut().filter(|it| it.slot.is_none()) {
             if let Some(kind) = builder.kind() {
                 builder.slot = Some(columns.insert(&builder.name, kind, builder.role, None));
             }
+        }
+        registry.witness(self, columns.list.get(known..).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Takes over columns that were decided in an earlier run; those that are known stay.
+    fn restore(&self, restored: &[Column]) -> Result<(), RestoreError> {
+        let mut columns = self.lock();
+        for column in restored {
+            if let Some((_, known)) = columns.find(&column.name) {
+                if (known.kind, known.role) != (column.kind, column.role) {
+                    return Err(RestoreError {
+                        measurement: Arc::clone(&self.name),
+                        column: Arc::clone(&column.name),
+                        expected: (known.kind, known.role),
+                        found: (column.kind, column.role),
+                    });
+                }
+                continue;
+            }
+            columns.restore(column);
         }
         Ok(())
     }
@@ -227,12 +267,12 @@ impl Measurement {
         Field::new(&*column.physical, data_type, true).with_metadata(metadata)
     }
 
-    /// Rows accepted since the start.
+    /// Rows accepted, in this run or before.
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// Segments written since the start.
+    /// Segments written, in this run or before.
     pub fn files(&self) -> u64 {
         self.files.load(Ordering::Relaxed)
     }
@@ -240,6 +280,17 @@ impl Measurement {
     /// Counts accepted rows.
     pub(super) fn add_rows(&self, rows: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Counts what was written in earlier runs.
+    pub fn add_stored(&self, rows: u64, files: u64) {
+        self.add_rows(rows);
+        self.add_files(files);
+    }
+
+    /// Takes accepted rows back: a replay met them again.
+    pub(super) fn remove_rows(&self, rows: u64) {
+        self.rows.fetch_sub(rows, Ordering::Relaxed);
     }
 
     /// Counts written segments.
@@ -263,13 +314,49 @@ pub(super) fn time_ns_field() -> Field {
 /// Databases by name, and in each the measurements by name.
 type Databases = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<Measurement>>>;
 
+/// Who is told of every decision: a measurement and columns that became known. It is called under
+/// the lock that makes the decision, by the shard whose row needs it.
+pub type Witness = Box<dyn Fn(&Measurement, &[Column]) + Send + Sync>;
+
+/// A column that an earlier run decided otherwise.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RestoreError {
+    /// The measurement.
+    pub measurement: Arc<str>,
+    /// The column.
+    pub column: Arc<str>,
+    /// What it is known as.
+    pub expected: (ColumnKind, Role),
+    /// What it was.
+    pub found: (ColumnKind, Role),
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { measurement, column, expected, found } = self;
+        write!(
+            f,
+            "column '{column}' of '{measurement}': expected a {} of kind {}, found a {} of kind {}",
+            expected.1, expected.0, found.1, found.0
+        )
+    }
+}
+
+impl std::error::Error for RestoreError {}
+
 /// All databases and their measurements; what a client may have created and what rows made known.
-#[derive(Debug)]
 pub struct Registry {
     limits: Limits,
     unsigned: Unsigned,
     pins: BTreeMap<String, PinnedSchema>,
     databases: Mutex<Databases>,
+    witness: OnceLock<Witness>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("databases", &self.databases).finish_non_exhaustive()
+    }
 }
 
 impl Registry {
@@ -280,7 +367,48 @@ impl Registry {
             unsigned,
             pins: pins.into_iter().map(|pin| (pin.measurement.clone(), pin)).collect(),
             databases: Mutex::default(),
+            witness: OnceLock::new(),
         }
+    }
+
+    /// Has every decision from here on told to `witness`; the first one stays.
+    pub fn set_witness(&self, witness: Witness) {
+        // A second witness would be a second engine over one registry: the first goes on.
+        drop(self.witness.set(witness));
+    }
+
+    fn witness(&self, measurement: &Measurement, columns: &[Column]) {
+        if let (Some(witness), false) = (self.witness.get(), columns.is_empty()) {
+            witness(measurement, columns);
+        }
+    }
+
+    /// Makes known what an earlier run decided: a measurement, its columns in their order, and how
+    /// its unsigned columns are written. Where it is known already, columns are added to it.
+    /// Columns that only a pin states come behind those that rows have decided.
+    ///
+    /// # Errors
+    /// [`RestoreError`]: a column is known with another kind or role.
+    pub fn restore(
+        &self,
+        database: &str,
+        name: &str,
+        columns: &[Column],
+        unsigned: Option<Unsigned>,
+    ) -> Result<Arc<Measurement>, RestoreError> {
+        let mut databases = self.lock();
+        let key = databases.get_key_value(database).map(|(known, _)| Arc::clone(known));
+        let database = key.unwrap_or_else(|| database.into());
+        let measurements = databases.entry(Arc::clone(&database)).or_default();
+        if let Some(known) = measurements.get(name) {
+            known.restore(columns)?;
+            return Ok(Arc::clone(known));
+        }
+        let unsigned = unsigned.unwrap_or(self.unsigned);
+        let restored = Measurement::new(&database, name, unsigned, self.pins.get(name), columns);
+        let restored = Arc::new(restored);
+        measurements.insert(Arc::clone(&restored.name), Arc::clone(&restored));
+        Ok(restored)
     }
 
     /// The bounds in force.
@@ -333,7 +461,7 @@ impl Registry {
             return (known, true);
         }
         let pin = self.pins.get(name);
-        (Arc::new(Measurement::new(database, name, self.unsigned, pin)), false)
+        (Arc::new(Measurement::new(database, name, self.unsigned, pin, &[])), false)
     }
 
     /// Makes `candidate` known with its first row; returns the one that came first.
@@ -351,6 +479,8 @@ impl Registry {
             return Err(AppendError::TooManyTables { max });
         }
         measurements.insert(Arc::clone(&candidate.name), Arc::clone(candidate));
+        // What a pin states is a decision like any other.
+        self.witness(candidate, &candidate.columns());
         Ok(Arc::clone(candidate))
     }
 }

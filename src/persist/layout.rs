@@ -1,8 +1,8 @@
 //! Where files are: names of databases and measurements as path components, days as partitions.
 //!
 //! ```text
-//! <data-dir>/tables/<database>/<measurement>/date=YYYY-MM-DD/<sequence>-<part>.parquet
-//!                   mydb%2Fautogen/%43%50%55/date=2026-11-22/000000000000002a-0000.parquet
+//! <data-dir>/tables/<database>/<measurement>/date=YYYY-MM-DD/<instance>-<sequence>-<part>.parquet
+//!                   mydb%2Fautogen/%43%50%55/date=2026-11-22/9b1c03de-000000000000002a-0000.parquet
 //! ```
 //!
 //! A name from a client becomes exactly one component, by [`encode_name`]. The mapping is
@@ -116,16 +116,17 @@ pub fn date_of(day: i64) -> Option<String> {
     (1..=9999).contains(&years).then(|| date.format("%Y-%m-%d").to_string())
 }
 
-/// Path of a segment, relative to the data directory. Unique when `sequence` is, for the days of
-/// one request are its `part`s.
+/// Path of a segment, relative to the data directory. Unique when `sequence` is within its
+/// `instance`, 8 hex digits, for the days of one request are its `part`s.
 pub fn segment_path(
     database: &str,
     measurement: &str,
     date: &str,
+    instance: &str,
     sequence: u64,
     part: usize,
 ) -> PathBuf {
     table_directory(database, measurement)
         .join(format!("date={date}"))
-        .join(format!("{sequence:016x}-{part:04}.parquet"))
+        .join(format!("{instance}-{sequence:016x}-{part:04}.parquet"))
 }

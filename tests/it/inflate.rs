@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
-use peristyle::accept::inflate::{Encoding, Inflater};
+use peristyle::decode::inflate::{Encoding, Inflater};
 use peristyle::error::{Broken, BusyReason, ClientError, WriteError};
 use peristyle::limits::Limits;
 use proptest::prelude::*;

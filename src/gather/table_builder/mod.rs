@@ -253,7 +253,7 @@ impl TableBuilder {
             .iter_mut()
             .filter(|column| column.slot.is_none() && column.kind().is_some())
             .collect();
-        measurement.register(&mut builders, self.registry.limits().columns_per_table_max)?;
+        measurement.register(&mut builders, &self.registry)?;
         pending.clear();
         self.row_pending = 0;
         Ok(())

@@ -21,8 +21,7 @@ use std::fmt;
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
-use super::response::cut;
-use crate::error::{Broken, ClientError, WriteError};
+use crate::error::{Broken, ClientError, WriteError, cut};
 use crate::limits::Limits;
 
 /// First allocation of an output.

@@ -1,0 +1,181 @@
+//! The rows of one table into files, and the files into the table: the one way to both, for
+//! flushes and for recovery.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::instance::Instance;
+use super::shard::Sealed;
+use crate::error::{BusyReason, ServerError, WriteError};
+use crate::gather::{Chunk, Measurement};
+use crate::persist::{PersistError, SegmentRequest, Store, write_segments};
+use crate::publish::{Catalog, Commit, PublishError};
+use crate::segment::SegmentMeta;
+
+/// The rows of one table that are published together.
+#[derive(Debug)]
+pub(super) struct TableRows {
+    pub(super) measurement: Arc<Measurement>,
+    /// Bytes accounted for them.
+    pub(super) bytes: usize,
+    chunks: Vec<Chunk>,
+    /// For each shard whose rows are among them, the last sequence they include.
+    upto: BTreeMap<u16, u64>,
+    /// The files, once they are written, and the sequence they are named by.
+    written: Option<(u64, Vec<SegmentMeta>)>,
+}
+
+impl TableRows {
+    /// How many.
+    pub(super) fn count(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.batch.num_rows()).sum()
+    }
+
+    /// The last sequence of the journal that must be durable before they are published.
+    pub(super) fn upto(&self) -> u64 {
+        self.upto.values().copied().max().unwrap_or_default()
+    }
+}
+
+/// Sorts what shards gave away by table, in the order of names.
+pub(super) fn by_table(sealed: Vec<Sealed>) -> Vec<TableRows> {
+    let mut tables: BTreeMap<(Arc<str>, Arc<str>), TableRows> = BTreeMap::new();
+    for Sealed { shard, upto, chunks } in sealed {
+        for chunk in chunks {
+            let measurement = &chunk.measurement;
+            let key = (Arc::clone(&measurement.database), Arc::clone(&measurement.name));
+            let rows = tables.entry(key).or_insert_with(|| TableRows {
+                measurement: Arc::clone(measurement),
+                bytes: 0,
+                chunks: Vec::new(),
+                upto: BTreeMap::new(),
+                written: None,
+            });
+            rows.bytes += chunk.bytes;
+            rows.upto.insert(shard, upto);
+            rows.chunks.push(chunk);
+        }
+    }
+    tables.into_values().collect()
+}
+
+/// Writes files and commits them.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    pub(super) store: Arc<Store>,
+    pub(super) catalog: Arc<Catalog>,
+    /// What the commits of this data directory's journal go by.
+    pub(super) instance: Instance,
+    /// The sequence that the next set of files is named by.
+    pub(super) next_sequence: AtomicU64,
+}
+
+impl Publisher {
+    /// Publishes `rows`, which are durable in the journal. It can be tried again: files that are
+    /// written stay, and a commit that is there is not made twice.
+    ///
+    /// # Errors
+    /// `Busy(DiskFull)` or `Server(Flush)`.
+    pub(super) fn publish(&self, rows: &mut TableRows) -> Result<Vec<SegmentMeta>, WriteError> {
+        let (sequence, segments) = match rows.written.take() {
+            Some(written) => written,
+            None => {
+                let request = self.request(rows);
+                (request.sequence, write_segments(&self.store, &request)?)
+            }
+        };
+        let of_shard = |(shard, upto): (&u16, &u64)| (self.instance.shard(*shard), version(*upto));
+        let mut txns: Vec<_> = rows.upto.iter().map(of_shard).collect();
+        txns.push((self.instance.segments(), version(sequence)));
+        let commit = Commit {
+            database: rows.measurement.database.to_string(),
+            measurement: rows.measurement.name.to_string(),
+            schema: rows.measurement.schema(),
+            segments,
+            txns,
+        };
+        match self.catalog.commit(&commit) {
+            Ok(_) => {
+                rows.measurement.add_files(commit.segments.len() as u64);
+                Ok(commit.segments)
+            }
+            Err(error) => {
+                rows.written = Some((sequence, commit.segments));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The last sequence of a shard that a table has.
+    pub(super) fn published(
+        &self,
+        database: &str,
+        measurement: &str,
+        shard: u16,
+    ) -> Result<u64, ServerError> {
+        let txn = self.catalog.txn(database, measurement, &self.instance.shard(shard))?;
+        Ok(txn.and_then(|txn| u64::try_from(txn).ok()).unwrap_or_default())
+    }
+
+    /// Removes the tables of a database with their files.
+    pub(super) fn remove_database(&self, database: &str) -> Result<(), ServerError> {
+        self.catalog.forget_database(database);
+        Ok(self.store.remove_database(database)?)
+    }
+
+    fn request(&self, rows: &TableRows) -> SegmentRequest {
+        let measurement = &rows.measurement;
+        SegmentRequest {
+            database: measurement.database.to_string(),
+            measurement: measurement.name.to_string(),
+            schema: measurement.schema(),
+            batches: rows.chunks.iter().map(|chunk| chunk.batch.clone()).collect(),
+            sort_key: measurement.sort_key().to_vec(),
+            instance: self.instance.short(),
+            // A new one for each try: should the failure have been that a name exists, it passes.
+            sequence: self.next_sequence.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+/// A sequence as Delta keeps it.
+fn version(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
+}
+
+impl From<PublishError> for ServerError {
+    fn from(error: PublishError) -> Self {
+        Self::Flush { cause: with_sources(&error).into() }
+    }
+}
+
+impl From<PersistError> for ServerError {
+    fn from(error: PersistError) -> Self {
+        Self::Flush { cause: with_sources(&error).into() }
+    }
+}
+
+impl From<PublishError> for WriteError {
+    fn from(error: PublishError) -> Self {
+        if error.is_storage_full() { BusyReason::DiskFull.into() } else { Self::Server(error.into()) }
+    }
+}
+
+impl From<PersistError> for WriteError {
+    fn from(error: PersistError) -> Self {
+        if error.is_storage_full() { BusyReason::DiskFull.into() } else { Self::Server(error.into()) }
+    }
+}
+
+/// An error and what caused it, in one line.
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

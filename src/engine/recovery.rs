@@ -1,0 +1,368 @@
+//! What a start does before the first request: the tables as the Delta logs have them, then what
+//! the journal holds beyond them.
+//!
+//! ```text
+//! journal: checked from end to end, dropped databases noted
+//!   -> databases whose removal was cut short are removed
+//!   -> Delta logs: columns into the registry, and how far each shard is published in each table
+//!   -> files that no log ever knew are removed
+//!   -> records again, in order: decided columns, then rows; those a table has are dropped
+//!   -> all tables published, the journal recycled
+//! ```
+//!
+//! A crash anywhere in here leaves a state that the next start reads the same way: rows are dropped
+//! or kept by what the logs say, and a commit says it in one piece with its files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::apply::{Circumstances, WriteRequest, apply};
+use super::codes;
+use super::publisher::{Publisher, TableRows, by_table};
+use super::shard::{Sealed, saturated};
+use crate::decode::inflate::{Encoding, Inflater};
+use crate::error::{BusyReason, ServerError, WriteError};
+use crate::gather::{Column, Measurement, Registry, Tables};
+use crate::journal::{Columns, Entry, Record, Recovered, Write};
+use crate::publish::{self, TableState};
+use crate::schema::{ColumnKind, Role, StoredType, Unsigned};
+use crate::timestamp::Timestamp;
+
+/// Bytes of replayed rows at which they are published.
+const PUBLISH_BYTES: usize = 256 << 20;
+/// Wait before the next try when the disk is full.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What a start brings back.
+#[derive(Debug)]
+pub(super) struct Recovery {
+    pub(super) publisher: Publisher,
+    pub(super) journal: Journal,
+}
+
+impl Recovery {
+    /// Does all of it. `failed` is told why the journal fails, should it.
+    ///
+    /// # Errors
+    /// See [`super::Engine::open`].
+    pub(super) fn run(
+        options: &Options,
+        registry: &Arc<Registry>,
+        failed: watch::Sender<Option<Arc<str>>>,
+    ) -> Result<Self, ServerError> {
+        let Options { data_dir, disk, .. } = options;
+        let store = Arc::new(Store::open(Arc::clone(disk), data_dir)?);
+        let mut recovered = Journal::open(Arc::clone(disk), &data_dir.join("wal"), &journal::Options {
+            durability: options.durability,
+            segment_bytes: options.wal_segment_bytes,
+            is_salvage: options.wal_salvage,
+        })?;
+        let instance = Instance::new(recovered.instance());
+        let drops = Drops::read(&mut recovered)?;
+        for database in drops.unfinished() {
+            store.remove_database(database)?;
+        }
+        let catalog = Arc::new(Catalog::open(data_dir, publish::Options::default())?);
+        let loaded = catalog.load()?;
+        restore(registry, &loaded.tables)?;
+        for database in store.databases()? {
+            registry.create_database(&database);
+        }
+        let next_sequence = remove_unpublished(&store, &catalog, &instance, &loaded.tables)?;
+        let next_sequence = AtomicU64::new(next_sequence);
+        let publisher = Publisher { store, catalog, instance, next_sequence };
+        let report = Replay::new(registry, &publisher, drops).run(&mut recovered)?;
+        let last_sequence = recovered.last_sequence();
+        let journal = recovered.start(Box::new(move |error: JournalError| {
+            failed.send_replace(Some(with_sources(&error).into()));
+        }))?;
+        journal.recycle(last_sequence);
+        let ReplayReport { records, rows, files } = report;
+        if records > 0 {
+            tracing::info!(records, rows, files, "replayed the journal");
+        }
+        Ok(Self { publisher, journal })
+    }
+}
+
+/// Removes files that no Delta log ever knew: they were written when a run ended, and their rows are
+/// still in the journal. Returns the first sequence that names no file.
+fn remove_unpublished(
+    store: &Store,
+    catalog: &Catalog,
+    instance: &Instance,
+    tables: &[TableState],
+) -> Result<u64, ServerError> {
+    let mut committed = HashMap::new();
+    for table in tables {
+        let TableState { database, measurement, .. } = table;
+        let txn = catalog.txn(database, measurement, &instance.segments())?;
+        let sequence = txn.and_then(|txn| u64::try_from(txn).ok());
+        committed.insert(layout::table_directory(database, measurement), sequence);
+    }
+    let mut last = committed.values().copied().flatten().max().unwrap_or_default();
+    for segment in store.segments_of(&instance.short())? {
+        last = last.max(segment.sequence);
+        let upto = committed.get(&segment.table).copied().flatten();
+        if upto.is_none_or(|upto| segment.sequence > upto) {
+            tracing::info!(file = %segment.path.display(), "removed: it was never published");
+            store.remove_segment(&segment.path)?;
+        }
+    }
+    Ok(last + 1)
+}
+
+/// Databases that were dropped: where, and whether their files were gone.
+#[derive(Debug, Default)]
+pub(super) struct Drops(HashMap<String, Drop>);
+
+#[derive(Clone, Copy, Debug)]
+struct Drop {
+    sequence: u64,
+    is_done: bool,
+}
+
+impl Drops {
+    /// Reads them from the journal.
+    pub(super) fn read(journal: &mut Recovered) -> Result<Self, ServerError> {
+        let mut drops = HashMap::new();
+        journal.records(&mut |record: Record<'_>| {
+            match record.entry {
+                Entry::Drop { database } => {
+                    let drop = Drop { sequence: record.sequence, is_done: false };
+                    drops.insert(database.to_owned(), drop);
+                }
+                Entry::Dropped { database, sequence } => {
+                    let drop = drops.get_mut(database);
+                    if let Some(drop) = drop.filter(|drop: &&mut Drop| drop.sequence == sequence) {
+                        drop.is_done = true;
+                    }
+                }
+                _ => {}
+            }
+            Ok::<(), ServerError>(())
+        })?;
+        Ok(Self(drops))
+    }
+
+    /// Databases whose files may still be there: all of them are of before.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(_, drop)| !drop.is_done).map(|(database, _)| database.as_str())
+    }
+
+    /// Whether a record of a database is of before it was dropped.
+    fn cover(&self, database: &str, sequence: u64) -> bool {
+        self.0.get(database).is_some_and(|drop| sequence < drop.sequence)
+    }
+}
+
+/// Makes known what the logs say about columns.
+pub(super) fn restore(registry: &Registry, tables: &[TableState]) -> Result<(), ServerError> {
+    for table in tables {
+        let unsigned = table.columns.iter().find_map(unsigned_of);
+        // `time` and `time_ns` are known without asking.
+        let columns = table.columns.iter().filter(|column| column.role != Role::Time);
+        let columns: Vec<Column> = columns.map(column_of).collect();
+        let measurement = registry
+            .restore(&table.database, &table.measurement, &columns, unsigned)
+            .map_err(|error| ServerError::Recovery { cause: error.to_string().into() })?;
+        measurement.add_stored(table.rows, table.files);
+    }
+    Ok(())
+}
+
+/// The replay of a journal.
+#[derive(Debug)]
+pub(super) struct Replay<'a> {
+    registry: &'a Arc<Registry>,
+    publisher: &'a Publisher,
+    drops: Drops,
+    /// The last sequence of a shard that a table has, once it was asked for.
+    published: HashMap<(Arc<str>, Arc<str>, u16), u64>,
+    /// Tables by the shard that once wrote them.
+    shards: BTreeMap<u16, Tables>,
+    inflater: Inflater,
+    body: Vec<u8>,
+    last_sequence: u64,
+    report: ReplayReport,
+}
+
+/// What a replay did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ReplayReport {
+    pub(super) records: u64,
+    pub(super) rows: u64,
+    pub(super) files: u64,
+}
+
+impl<'a> Replay<'a> {
+    pub(super) fn new(
+        registry: &'a Arc<Registry>,
+        publisher: &'a Publisher,
+        drops: Drops,
+    ) -> Self {
+        Self {
+            registry,
+            publisher,
+            drops,
+            published: HashMap::new(),
+            shards: BTreeMap::new(),
+            inflater: Inflater::default(),
+            body: Vec::new(),
+            last_sequence: 0,
+            report: ReplayReport::default(),
+        }
+    }
+
+    /// Replays and publishes all of `journal`.
+    ///
+    /// # Errors
+    /// `Recovery`: a record does not give what it gave when it was acknowledged.
+    pub(super) fn run(mut self, journal: &mut Recovered) -> Result<ReplayReport, ServerError> {
+        journal.records(&mut |record| self.record(&record))?;
+        self.publish()?;
+        Ok(self.report)
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> Result<(), ServerError> {
+        self.last_sequence = record.sequence;
+        match &record.entry {
+            Entry::Columns(decided) => self.columns(record, decided),
+            Entry::Write(write) if self.drops.cover(write.database, record.sequence) => Ok(()),
+            Entry::Write(write) => self.write(record, write),
+            _ => Ok(()),
+        }
+    }
+
+    fn columns(&self, record: &Record<'_>, decided: &Columns<'_>) -> Result<(), ServerError> {
+        let Columns { database, measurement, columns } = decided;
+        if self.drops.cover(database, record.sequence) {
+            return Ok(());
+        }
+        let unknown = || failed(record, "expected known kinds and roles");
+        let columns: Option<Vec<Column>> = columns.iter().map(codes::to_column).collect();
+        self.registry
+            .restore(database, measurement, &columns.ok_or_else(unknown)?, None)
+            .map_err(|error| failed(record, &error.to_string()))?;
+        Ok(())
+    }
+
+    fn write(&mut self, record: &Record<'_>, write: &Write<'_>) -> Result<(), ServerError> {
+        let unknown = || failed(record, "expected a known format, precision and encoding");
+        let request = WriteRequest {
+            endpoint: write.endpoint,
+            database: write.database,
+            format: codes::to_format(write.format).ok_or_else(unknown)?,
+            precision: codes::to_precision(write.precision).ok_or_else(unknown)?,
+            atomic: write.flags & codes::ATOMIC != 0,
+        };
+        let encoding = codes::to_encoding(write.encoding).ok_or_else(unknown)?;
+        self.inflate(encoding, record)?;
+        let circumstances = Circumstances {
+            received: Timestamp::from_ns(write.received_ns),
+            rejected_kept_max: usize::from(write.rejected_kept),
+        };
+        let registry = self.registry;
+        let tables =
+            self.shards.entry(write.shard).or_insert_with(|| Tables::new(Arc::clone(registry)));
+        let applied = apply(tables, registry, &request, circumstances, &mut self.body)
+            .map_err(|error| failed(record, &error.to_string()))?;
+        let report = &applied.report;
+        let found = (saturated(report.accepted), saturated(report.rejected), report.digest());
+        let expected = (write.accepted, write.rejected, write.digest);
+        if found != expected {
+            let cause = format!(
+                "expected {} rows accepted, {} rejected, digest {:016x}; found {}, {}, {:016x}",
+                expected.0, expected.1, expected.2, found.0, found.1, found.2
+            );
+            return Err(failed(record, &cause));
+        }
+        let (published, publisher) = (&mut self.published, self.publisher);
+        let mut failure = None;
+        tables.discard(write.database, &mut |measurement: &Measurement| {
+            let (database, name) = (&measurement.database, &measurement.name);
+            let key = (Arc::clone(database), Arc::clone(name), write.shard);
+            let upto = *published.entry(key).or_insert_with(|| {
+                let upto = publisher.published(database, name, write.shard);
+                upto.unwrap_or_else(|error| {
+                    failure = Some(error);
+                    0
+                })
+            });
+            record.sequence <= upto
+        });
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        self.report.records += 1;
+        if self.shards.values().map(Tables::row_bytes).sum::<usize>() > PUBLISH_BYTES {
+            self.publish()?;
+        }
+        Ok(())
+    }
+
+    /// The body of a record, inflated, into `self.body`.
+    fn inflate(&mut self, encoding: Encoding, record: &Record<'_>) -> Result<(), ServerError> {
+        self.body.clear();
+        let limits = self.registry.limits();
+        self.inflater
+            .inflate(encoding, record.body, &mut self.body, limits, &mut |_| Ok(()))
+            .map_err(|error| failed(record, &error.to_string()))
+    }
+
+    /// Publishes everything replayed so far.
+    fn publish(&mut self) -> Result<(), ServerError> {
+        let upto = self.last_sequence;
+        let sealed = self.shards.iter_mut().map(|(shard, tables)| Sealed {
+            shard: *shard,
+            upto,
+            chunks: tables.take_chunks(None, true),
+        });
+        for mut rows in by_table(sealed.collect()) {
+            let files = publish_until_done(self.publisher, &mut rows)?;
+            self.report.rows += rows.count() as u64;
+            self.report.files += files as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Publishes, and waits for room as long as the disk is full: there is nothing else to do.
+fn publish_until_done(publisher: &Publisher, rows: &mut TableRows) -> Result<usize, ServerError> {
+    loop {
+        match publisher.publish(rows) {
+            Ok(segments) => return Ok(segments.len()),
+            Err(WriteError::Busy(BusyReason::DiskFull)) => {
+                tracing::error!("the disk is full: rows of the journal wait for room");
+                std::thread::sleep(RETRY_AFTER);
+            }
+            Err(WriteError::Server(error)) => return Err(error),
+            Err(error) => return Err(ServerError::Recovery { cause: error.to_string().into() }),
+        }
+    }
+}
+
+fn failed(record: &Record<'_>, cause: &str) -> ServerError {
+    let sequence = record.sequence;
+    let cause = format!("record {sequence} of the journal: {cause}; its rows are still there");
+    ServerError::Recovery { cause: cause.into() }
+}
+
+fn column_of(column: &publish::Column) -> Column {
+    Column {
+        name: column.name.as_str().into(),
+        physical: column.physical.as_str().into(),
+        kind: column.kind,
+        role: column.role,
+        unit: column.unit.as_deref().map(Arc::from),
+    }
+}
+
+/// How a table writes unsigned integers, if this column is of them.
+fn unsigned_of(column: &publish::Column) -> Option<Unsigned> {
+    (column.kind == ColumnKind::U64).then(|| match column.stored {
+        StoredType::Decimal => Unsigned::Decimal,
+        _ => Unsigned::Int64,
+    })
+}

@@ -1,0 +1,110 @@
+//! Refused rows, kept: the measurement `_rejected` of their database (decision 9).
+//!
+//! | column        | role  | kind    | holds                                                     |
+//! |---------------|-------|---------|-----------------------------------------------------------|
+//! | `time`        | time  |         | when the body was received                                |
+//! | `endpoint`    | tag   | string  | the path it was sent to                                   |
+//! | `measurement` | tag   | string  | what the row was meant for, where that can be told        |
+//! | `line`        | field | integer | line protocol: physical line; others: row of the body     |
+//! | `reason`      | field | string  | why, as the answer says it                                |
+//! | `row`         | field | string  | line protocol: the line, cut at 4 KiB                     |
+//! | `row_hex`     | field | string  | MessagePack: the bytes of the row, cut at 4 KiB, in hex   |
+
+use std::fmt::Write as _;
+
+use super::apply::WriteRequest;
+use crate::decode::{Format, Reason, Rejection};
+use crate::error::cut;
+use crate::gather::{AppendError, Atomicity, Database, TableBuilder};
+use crate::timestamp::Timestamp;
+
+/// The measurement.
+pub const REJECTED: &str = "_rejected";
+/// Bytes of a refused row that are kept.
+const ROW_BYTES_MAX: usize = 4 << 10;
+
+/// Appends `refused` rows of `body` to `_rejected` of `database`, and returns how many it took: a
+/// table or column of that name that a client made otherwise takes none.
+pub(super) fn keep(
+    database: &mut Database,
+    request: &WriteRequest<'_>,
+    received: Timestamp,
+    refused: &[Rejection],
+    body: &[u8],
+) -> usize {
+    if refused.is_empty() {
+        return 0;
+    }
+    database.begin_write(Atomicity::Rows);
+    let taken = database.table(REJECTED).map_or(0, |table| {
+        let rows = refused.iter().filter(|rejection| {
+            let bytes = body.get(rejection.start..rejection.end).unwrap_or_default();
+            let table = database.table_mut(table);
+            let kept = keep_row(table, request, received, rejection, bytes);
+            if kept.is_err() {
+                table.rollback_row();
+            }
+            kept.is_ok()
+        });
+        rows.count()
+    });
+    // Rows were committed one by one: nothing is left to be refused.
+    let closed = database.end_write();
+    if closed.is_ok() { taken } else { 0 }
+}
+
+fn keep_row(
+    table: &mut TableBuilder,
+    request: &WriteRequest<'_>,
+    received: Timestamp,
+    rejection: &Rejection,
+    row: &[u8],
+) -> Result<(), AppendError> {
+    table.append_tag("endpoint", request.endpoint)?;
+    if let Some(measurement) = measurement_of(request.format, rejection, row) {
+        table.append_tag("measurement", &measurement)?;
+    }
+    let line = table.field("line")?;
+    table.append_i64(line, i64::try_from(rejection.line).unwrap_or(i64::MAX))?;
+    let reason = table.field("reason")?;
+    table.append_str(reason, &rejection.reason.to_string())?;
+    let row = row.get(..ROW_BYTES_MAX).unwrap_or(row);
+    let (name, text) = match request.format {
+        Format::LineProtocol => ("row", String::from_utf8_lossy(row).into_owned()),
+        Format::MessagePack => ("row_hex", hex(row)),
+    };
+    let column = table.field(name)?;
+    table.append_str(column, &text)?;
+    table.commit_row(received).map(drop)
+}
+
+/// The measurement, from the reason or from the beginning of the line.
+fn measurement_of(format: Format, rejection: &Rejection, row: &[u8]) -> Option<String> {
+    if let Reason::Append(error) = &rejection.reason
+        && let Some(measurement) = error.measurement()
+    {
+        return Some(measurement.to_owned());
+    }
+    if format != Format::LineProtocol {
+        return None;
+    }
+    let mut name = Vec::new();
+    let mut bytes = row.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b',' | b' ' | b'\n' => break,
+            b'\\' => name.extend(bytes.next()),
+            byte => name.push(byte),
+        }
+    }
+    let name = String::from_utf8(name).ok()?;
+    (!name.is_empty()).then(|| cut(&name, 255).to_owned())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
