@@ -10,6 +10,8 @@ pub mod gather;
 
 pub mod persist;
 
+pub mod publish;
+
 // What ties it together.
 
 pub mod engine;

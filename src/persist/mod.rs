@@ -33,6 +33,8 @@ mod partition;
 
 mod sort_key;
 
+mod statistics;
+
 pub mod store;
 
 pub use store::Store;
@@ -87,9 +89,10 @@ pub fn write_segments(
         let SegmentRequest { database, measurement, sort_key, sequence, .. } = request;
         let path = layout::segment_path(database, measurement, &date, *sequence, part);
         let about = parquet_file::About { database, measurement, sort_key, sequence: *sequence };
-        let bytes = staged.write(&path, |file: &mut File| {
+        let mut columns = Vec::new();
+        let written = staged.write(&path, |file: &mut File| {
             let batches = day.pieces.iter().map(|piece| rows.batch(piece));
-            parquet_file::encode(file, rows.schema(), &about, batches)?;
+            columns = parquet_file::encode(file, rows.schema(), &about, batches)?;
             Ok(())
         })?;
         segments.push(SegmentMeta {
@@ -98,9 +101,11 @@ pub fn write_segments(
             measurement: measurement.clone(),
             date,
             rows: day.rows,
-            bytes,
+            bytes: written.bytes,
+            modified_ms: written.modified_ms,
             time_us_min: day.time_us_min,
             time_us_max: day.time_us_max,
+            columns,
         });
     }
     staged.publish()?;

@@ -17,6 +17,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use super::{Cause, Operation, PersistError, layout};
 
@@ -128,6 +129,15 @@ pub struct Staged<'a> {
     published: bool,
 }
 
+/// What a file system says of a file that was written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Written {
+    /// Its size.
+    pub bytes: u64,
+    /// When it was last written, in milliseconds since 1970-01-01 UTC.
+    pub modified_ms: i64,
+}
+
 /// One file on its way.
 #[derive(Debug)]
 struct StagedFile {
@@ -138,7 +148,7 @@ struct StagedFile {
 
 impl Staged<'_> {
     /// Writes a file that will be at `path`, relative to the data directory: creates it under a
-    /// temporary name, has `encode` write it, and syncs it. Returns its size.
+    /// temporary name, has `encode` write it, and syncs it.
     ///
     /// # Errors
     /// What the file system or `encode` says.
@@ -146,7 +156,7 @@ impl Staged<'_> {
         &mut self,
         path: &Path,
         encode: impl FnOnce(&mut File) -> Result<(), Cause>,
-    ) -> Result<u64, PersistError> {
+    ) -> Result<Written, PersistError> {
         let target = self.store.data_dir.join(path);
         let directory = target.parent().unwrap_or(&self.store.data_dir);
         self.store.create_directory(directory)?;
@@ -169,7 +179,11 @@ impl Staged<'_> {
             cause,
         })?;
         file.sync_all().map_err(at(Operation::Sync, &target))?;
-        Ok(file.metadata().map_err(at(Operation::Sync, &target))?.len())
+        let metadata = file.metadata().map_err(at(Operation::Sync, &target))?;
+        let modified = metadata.modified().map_err(at(Operation::Sync, &target))?;
+        let since_1970 = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let modified_ms = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX);
+        Ok(Written { bytes: metadata.len(), modified_ms })
     }
 
     /// Makes all files visible under their names, durably.

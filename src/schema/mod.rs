@@ -13,6 +13,8 @@ pub mod pinned;
 
 use std::fmt;
 
+use arrow_schema::{DataType, TimeUnit};
+
 /// Kind of a column's values, fixed by the first accepted one (decision 5).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ColumnKind {
@@ -79,6 +81,13 @@ impl Role {
     }
 }
 
+impl Role {
+    /// The role of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Tag, Self::Field, Self::Time].into_iter().find(|role| role.name() == name)
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -95,6 +104,42 @@ pub enum Unsigned {
     Decimal,
 }
 
+/// How the values of a column are written: its type in Parquet and in Delta.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum StoredType {
+    /// BOOLEAN.
+    Boolean,
+    /// DECIMAL(20,0).
+    Decimal,
+    /// DOUBLE.
+    Float64,
+    /// INT32, INTEGER(16, signed).
+    Int16,
+    /// INT64.
+    Int64,
+    /// BYTE_ARRAY, STRING.
+    String,
+    /// INT64, TIMESTAMP(MICROS, UTC).
+    Timestamp,
+}
+
+impl StoredType {
+    /// How arrays of that type are written; `None` for a type that no column has.
+    pub fn of(data_type: &DataType) -> Option<Self> {
+        Some(match data_type {
+            DataType::Boolean => Self::Boolean,
+            DataType::Decimal128(20, 0) => Self::Decimal,
+            DataType::Dictionary(_, values) if **values == DataType::Utf8 => Self::String,
+            DataType::Float64 => Self::Float64,
+            DataType::Int16 => Self::Int16,
+            DataType::Int64 => Self::Int64,
+            DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => Self::Timestamp,
+            DataType::Utf8 => Self::String,
+            _ => return None,
+        })
+    }
+}
+
 /// Name of the time column, reserved.
 pub const TIME: &str = "time";
 /// Name of the column with the nanoseconds below a microsecond, reserved.
@@ -103,6 +148,11 @@ pub const TIME_NS: &str = "time_ns";
 /// Name of the partition column, reserved in files: a reader takes it from the path, and would hide
 /// a column of this name behind it.
 pub const DATE: &str = "date";
+
+/// Key of the database: in a segment's footer and in the properties of a table.
+pub const METADATA_DATABASE: &str = "peristyle.database";
+/// Key of the measurement: in a segment's footer and in the properties of a table.
+pub const METADATA_MEASUREMENT: &str = "peristyle.measurement";
 
 /// Field metadata key of a column's role ([`Role::name`]).
 pub const METADATA_ROLE: &str = "peristyle.role";
