@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use peristyle::accept::Server;
-use peristyle::config::{Cli, Command, Config, LogFormat};
+use peristyle::config::{Cli, Command, Config, KnownRetries, LogFormat};
 use peristyle::disk::LocalDisk;
-use peristyle::engine::{Engine, Options};
+use peristyle::engine::{Engine, Options, RetryOptions};
 use peristyle::schema::pinned;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -51,6 +51,11 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         durability: config.durability,
         wal_segment_bytes: config.wal_segment_bytes.0 as u64,
         wal_salvage: config.wal_salvage,
+        retries: RetryOptions {
+            knows_bodies: config.retries == KnownRetries::Bodies,
+            knows_keys: config.retries != KnownRetries::Off,
+            window: config.retry_window,
+        },
         shards: server.shard_count(),
         flush_interval: config.flush_interval,
         flush_bytes: config.flush_bytes_max(),

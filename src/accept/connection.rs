@@ -174,6 +174,7 @@ async fn write(
         format: dialect.format(),
         precision: target.precision,
         atomic: target.atomic,
+        idempotency_key: head.headers.get("idempotency-key").map(HeaderValue::as_bytes),
     };
     let reservation = context.engine.reserve(&request, received.bytes.len()).await?;
     let body = ReceivedBody {

@@ -14,11 +14,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use machine::{core_count, memory_bytes};
 pub use value::{Automatic, ByteSize, ValueError, at_least, duration};
 
+use crate::journal::Durability;
 use crate::limits::Limits;
 use crate::schema::Unsigned;
 use crate::schema::pinned::Source;
@@ -93,6 +94,23 @@ pub struct Config {
     #[arg(default_value = "false", num_args = 0..=1, default_missing_value = "true")]
     #[arg(action = ArgAction::Set)]
     pub wal_salvage: bool,
+
+    /// Requests that are answered, and not stored, when they come a second time
+    ///
+    /// `bodies`: the same bytes whose rows all carry their own time, and requests with the same
+    /// `Idempotency-Key`; `keys`: only the latter; `off`: none. Default `bodies`: clients that saw
+    /// no answer send again, and one hash of each body is what it costs to know.
+    #[arg(long, env = "PERISTYLE_RETRIES", value_name = "WHICH")]
+    #[arg(default_value = "bodies")]
+    pub retries: KnownRetries,
+
+    /// How long such a request is known again
+    ///
+    /// A duration; default `5m`, minimum `1s`; at most the last 262144 requests. Longer than the
+    /// clients of the field go on trying within one outage of the network.
+    #[arg(long, env = "PERISTYLE_RETRY_WINDOW", value_name = "DURATION")]
+    #[arg(default_value = "5m", value_parser = retry_window)]
+    pub retry_window: Duration,
 
     /// Longest time that an accepted row waits to be written
     ///
@@ -172,6 +190,17 @@ pub enum LogFormat {
     Text,
 }
 
+/// Which requests are known when they come again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum KnownRetries {
+    /// Bodies of rows with their own times, and requests with an `Idempotency-Key`.
+    Bodies,
+    /// Requests with an `Idempotency-Key`.
+    Keys,
+    /// None.
+    Off,
+}
+
 const MEMORY_LIMIT_MIN: ByteSize = ByteSize::mib(64);
 
 impl Config {
@@ -216,6 +245,10 @@ impl Config {
 fn listen(text: &str) -> Result<SocketAddr, ValueError> {
     let wrong = |_| ValueError::expected("an address and a port such as 127.0.0.1:8086", text);
     text.parse().map_err(wrong)
+}
+
+fn retry_window(text: &str) -> Result<Duration, ValueError> {
+    at_least(duration(text)?, &Duration::from_secs(1), "1s")
 }
 
 fn flush_interval(text: &str) -> Result<Duration, ValueError> {

@@ -56,6 +56,8 @@ pub struct Report {
     pub rejected: u64,
     /// Fields left out of accepted rows: `NaN` and `Inf` in line protocol, fields named `time`.
     pub dropped_fields: u64,
+    /// Whether a row was accepted with the time at which the body was received.
+    pub has_received_times: bool,
     /// The first rejections, at most `limits.reported_errors_max`, in body order.
     pub rejections: Vec<Rejection>,
     /// Which rows were rejected, folded into one number.

@@ -24,15 +24,19 @@ pub struct WriteRequest<'a> {
     pub precision: Precision,
     /// Whether one refused row refuses all of them.
     pub atomic: bool,
+    /// What the client calls it, so that it can be sent again.
+    pub idempotency_key: Option<&'a [u8]>,
 }
 
 /// What a request does not say and a record does.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances {
-    /// The time of rows that carry none.
-    pub(super) received: Timestamp,
+    /// The time of rows that carry none, in nanoseconds since 1970-01-01 UTC.
+    pub(super) received_ns: i64,
     /// How many refused rows are kept in `_rejected` at most.
     pub(super) rejected_kept_max: usize,
+    /// Whether the rows are stored already: then only the report is wanted.
+    pub(super) is_stored: bool,
 }
 
 /// What became of a body.
@@ -41,6 +45,18 @@ pub(super) struct Applied {
     pub(super) report: Report,
     /// Refused rows that are in `_rejected`.
     pub(super) rejected_kept: usize,
+}
+
+impl Applied {
+    /// Whether the tables are as they were.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.report.accepted == 0 && self.rejected_kept == 0
+    }
+
+    /// Whether the same bytes would mean the same rows again.
+    pub(super) fn is_repeatable(&self, request: &WriteRequest<'_>) -> bool {
+        request.idempotency_key.is_some() || !self.report.has_received_times
+    }
 }
 
 /// Decodes `body`, which is inflated, into `tables`. Slack is appended to it and taken off again.
@@ -58,8 +74,9 @@ pub(super) fn apply(
     let max = limits.databases_max;
     let database = tables.database(request.database);
     let database = database.ok_or(ClientError::TooManyDatabases { max })?;
-    database.begin_write(if request.atomic { Atomicity::Body } else { Atomicity::Rows });
-    let received = circumstances.received;
+    let is_atomic = request.atomic || circumstances.is_stored;
+    database.begin_write(if is_atomic { Atomicity::Body } else { Atomicity::Rows });
+    let received = Timestamp::from_ns(circumstances.received_ns);
     let context = Context { precision: request.precision, received, limits };
     let mut report = Report::default();
     let len = body.len();
@@ -68,7 +85,9 @@ pub(super) fn apply(
         Format::LineProtocol => line_protocol::decode(bytes, &context, database, &mut report),
         Format::MessagePack => msgpack::decode(bytes, &context, database, &mut report),
     }
-    if request.atomic && report.rejected > 0 {
+    if circumstances.is_stored {
+        database.abort_write();
+    } else if request.atomic && report.rejected > 0 {
         database.abort_write();
         report.accepted = 0;
     } else if let Err(error) = database.end_write() {
@@ -79,7 +98,8 @@ pub(super) fn apply(
         );
     }
     body.truncate(len);
-    let kept = circumstances.rejected_kept_max.min(report.rejections.len());
+    let kept = if circumstances.is_stored { 0 } else { circumstances.rejected_kept_max };
+    let kept = kept.min(report.rejections.len());
     let refused = report.rejections.get(..kept).unwrap_or_default();
     let rejected_kept = rejected::keep(database, request, received, refused, body);
     Ok(Applied { report, rejected_kept })

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc as async_mpsc, oneshot};
 use super::FlushReport;
 use super::budget::Budget;
 use super::publisher::{Publisher, by_table};
+use super::retries::{Retries, recycle};
 use super::shard::{Command, Sealed, monotonic_clock};
 use super::writer::{Job, Outcome, Writers};
 use crate::error::{BusyReason, ServerError, WriteError};
@@ -56,6 +57,7 @@ pub(super) struct Wiring {
     pub(super) registry: Arc<Registry>,
     pub(super) publisher: Arc<Publisher>,
     pub(super) journal: Arc<Journal>,
+    pub(super) retries: Arc<Retries>,
     pub(super) stats: Arc<Stats>,
     pub(super) budget: Arc<Budget>,
     pub(super) shards: Vec<async_mpsc::UnboundedSender<Command>>,
@@ -277,7 +279,9 @@ impl Flusher {
         let is_abandoned = self.closing.as_ref().is_some_and(|closing| closing.abandoned);
         while let Some(round) = self.rounds.pop_front_if(|round| round.jobs_upto <= oldest) {
             if !is_abandoned {
-                self.wiring.journal.recycle(round.published);
+                let Wiring { journal, retries, .. } = &self.wiring;
+                // A journal that failed has said so, and ends the process.
+                recycle(journal, retries, round.published).ok();
             }
         }
     }

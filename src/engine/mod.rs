@@ -34,6 +34,8 @@ mod recovery;
 
 mod rejected;
 
+mod retries;
+
 mod shard;
 
 mod writer;
@@ -50,6 +52,7 @@ use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 pub use self::budget::Admission;
 pub use self::apply::WriteRequest;
 pub use self::rejected::REJECTED;
+pub use self::retries::RetryOptions;
 pub use self::shard::{ReceivedBody, Shard, Written};
 pub use crate::decode::inflate::{Encoding, Inflater};
 pub use crate::decode::line_protocol::LineError;
@@ -61,6 +64,7 @@ pub use crate::journal::{Durability, Reservation};
 use self::budget::Budget;
 use self::flusher::{Event, Flusher};
 use self::recovery::Recovery;
+use self::retries::Retries;
 use self::shard::Command;
 use crate::error::{BusyReason, ClientError, ServerError, WriteError};
 use crate::gather::Registry;
@@ -84,6 +88,8 @@ pub struct Options {
     pub durability: Durability,
     /// Size of a journal file.
     pub wal_segment_bytes: u64,
+    /// Which requests are known when they come again.
+    pub retries: RetryOptions,
     /// Whether to go on without the records of a corrupt journal.
     pub wal_salvage: bool,
     /// Shards, hence threads that decode; at least 1.
@@ -109,6 +115,7 @@ pub struct Options {
 pub struct Engine {
     registry: Arc<Registry>,
     journal: Arc<Journal>,
+    retries: Arc<Retries>,
     durability: Durability,
     /// Why the journal failed, once it has.
     journal_failure: watch::Receiver<Option<Arc<str>>>,
@@ -168,8 +175,7 @@ impl Engine {
         let registry = Arc::new(Registry::new(options.limits, options.unsigned, pins));
         let stats = Arc::new(Stats::default());
         let (failed, journal_failure) = watch::channel(None);
-        let Recovery { publisher, journal } = Recovery::run(options, &registry, failed)?;
-        let (publisher, journal) = (Arc::new(publisher), Arc::new(journal));
+        let Recovery { publisher, journal, retries } = Recovery::run(options, &registry, failed)?;
         registry.set_witness(witness(&journal));
         let shards = options.shards.max(1);
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
@@ -184,6 +190,7 @@ impl Engine {
                 registry: Arc::clone(&registry),
                 publisher,
                 journal: Arc::clone(&journal),
+                retries: Arc::clone(&retries),
                 stats: Arc::clone(&stats),
                 budget: Arc::clone(&budget),
                 shards: senders,
@@ -200,6 +207,7 @@ impl Engine {
         Ok(Arc::new(Self {
             registry,
             journal,
+            retries,
             durability: options.durability,
             journal_failure,
             stats,

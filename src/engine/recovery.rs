@@ -15,19 +15,25 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use super::Options;
 use super::apply::{Circumstances, WriteRequest, apply};
 use super::codes;
-use super::publisher::{Publisher, TableRows, by_table};
+use super::instance::Instance;
+use super::publisher::{Publisher, TableRows, by_table, with_sources};
+use super::retries::{Retries, recycle};
 use super::shard::{Sealed, saturated};
 use crate::decode::inflate::{Encoding, Inflater};
 use crate::error::{BusyReason, ServerError, WriteError};
 use crate::gather::{Column, Measurement, Registry, Tables};
-use crate::journal::{Columns, Entry, Record, Recovered, Write};
-use crate::publish::{self, TableState};
+use crate::journal::{self, Columns, Entry, Journal, JournalError, Record, Recovered, Write};
+use crate::persist::{Store, layout};
+use crate::publish::{self, Catalog, TableState};
 use crate::schema::{ColumnKind, Role, StoredType, Unsigned};
-use crate::timestamp::Timestamp;
 
 /// Bytes of replayed rows at which they are published.
 const PUBLISH_BYTES: usize = 256 << 20;
@@ -37,8 +43,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// What a start brings back.
 #[derive(Debug)]
 pub(super) struct Recovery {
-    pub(super) publisher: Publisher,
-    pub(super) journal: Journal,
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) retries: Arc<Retries>,
 }
 
 impl Recovery {
@@ -53,14 +60,14 @@ impl Recovery {
     ) -> Result<Self, ServerError> {
         let Options { data_dir, disk, .. } = options;
         let store = Arc::new(Store::open(Arc::clone(disk), data_dir)?);
-        let mut recovered = Journal::open(Arc::clone(disk), &data_dir.join("wal"), &journal::Options {
+        let recovered = Journal::open(Arc::clone(disk), &data_dir.join("wal"), &journal::Options {
             durability: options.durability,
             segment_bytes: options.wal_segment_bytes,
             is_salvage: options.wal_salvage,
         })?;
         let instance = Instance::new(recovered.instance());
-        let drops = Drops::read(&mut recovered)?;
-        for database in drops.unfinished() {
+        let survey = Survey::of(&recovered)?;
+        for database in survey.unfinished_drops() {
             store.remove_database(database)?;
         }
         let catalog = Arc::new(Catalog::open(data_dir, publish::Options::default())?);
@@ -71,18 +78,21 @@ impl Recovery {
         }
         let next_sequence = remove_unpublished(&store, &catalog, &instance, &loaded.tables)?;
         let next_sequence = AtomicU64::new(next_sequence);
-        let publisher = Publisher { store, catalog, instance, next_sequence };
-        let report = Replay::new(registry, &publisher, drops).run(&mut recovered)?;
+        let mut publisher = Publisher { store, catalog, instance, next_sequence };
+        let report = Replay::new(registry, &publisher, &survey).run(&recovered)?;
         let last_sequence = recovered.last_sequence();
-        let journal = recovered.start(Box::new(move |error: JournalError| {
+        let on_failure = move |error: JournalError| {
             failed.send_replace(Some(with_sources(&error).into()));
-        }))?;
-        journal.recycle(last_sequence);
+        };
+        let journal = recovered.start(last_sequence + 1, Box::new(on_failure))?;
+        publisher.instance = Instance::new(journal.instance());
+        let retries = Arc::new(Retries::new(options.retries, &survey.keys));
+        recycle(&journal, &retries, last_sequence)?;
         let ReplayReport { records, rows, files } = report;
         if records > 0 {
             tracing::info!(records, rows, files, "replayed the journal");
         }
-        Ok(Self { publisher, journal })
+        Ok(Self { publisher: Arc::new(publisher), journal: Arc::new(journal), retries })
     }
 }
 
@@ -113,47 +123,58 @@ fn remove_unpublished(
     Ok(last + 1)
 }
 
-/// Databases that were dropped: where, and whether their files were gone.
+/// What must be known of the whole journal before the first record is replayed.
 #[derive(Debug, Default)]
-pub(super) struct Drops(HashMap<String, Drop>);
+struct Survey {
+    /// Databases that were dropped last.
+    drops: HashMap<String, Drop>,
+    /// Keys of requests that were stored, oldest first.
+    keys: Vec<u128>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Drop {
+    /// Where.
     sequence: u64,
+    /// Whether its files were gone.
     is_done: bool,
 }
 
-impl Drops {
-    /// Reads them from the journal.
-    pub(super) fn read(journal: &mut Recovered) -> Result<Self, ServerError> {
-        let mut drops = HashMap::new();
-        journal.records(&mut |record: Record<'_>| {
-            match record.entry {
-                Entry::Drop { database } => {
-                    let drop = Drop { sequence: record.sequence, is_done: false };
-                    drops.insert(database.to_owned(), drop);
-                }
-                Entry::Dropped { database, sequence } => {
-                    let drop = drops.get_mut(database);
-                    if let Some(drop) = drop.filter(|drop: &&mut Drop| drop.sequence == sequence) {
-                        drop.is_done = true;
-                    }
-                }
-                _ => {}
-            }
-            Ok::<(), ServerError>(())
+impl Survey {
+    fn of(journal: &Recovered) -> Result<Self, ServerError> {
+        let mut survey = Self::default();
+        journal.records(|record| {
+            survey.note(&record);
+            Ok::<(), JournalError>(())
         })?;
-        Ok(Self(drops))
+        Ok(survey)
+    }
+
+    fn note(&mut self, record: &Record<'_>) {
+        match &record.entry {
+            Entry::Drop { database } => {
+                let drop = Drop { sequence: record.sequence, is_done: false };
+                self.drops.insert((*database).to_owned(), drop);
+            }
+            Entry::Dropped { database, sequence } => {
+                if let Some(drop) = self.drops.get_mut(*database) {
+                    drop.is_done |= drop.sequence == *sequence;
+                }
+            }
+            Entry::Keys(keys) => self.keys.extend(keys.iter()),
+            Entry::Write(Write { request_key: 0, .. }) | Entry::Columns(_) => {}
+            Entry::Write(write) => self.keys.push(write.request_key),
+        }
     }
 
     /// Databases whose files may still be there: all of them are of before.
-    pub(super) fn unfinished(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(_, drop)| !drop.is_done).map(|(database, _)| database.as_str())
+    fn unfinished_drops(&self) -> impl Iterator<Item = &str> {
+        self.drops.iter().filter(|(_, drop)| !drop.is_done).map(|(database, _)| database.as_str())
     }
 
     /// Whether a record of a database is of before it was dropped.
-    fn cover(&self, database: &str, sequence: u64) -> bool {
-        self.0.get(database).is_some_and(|drop| sequence < drop.sequence)
+    fn is_dropped(&self, database: &str, sequence: u64) -> bool {
+        self.drops.get(database).is_some_and(|drop| sequence < drop.sequence)
     }
 }
 
@@ -177,7 +198,7 @@ pub(super) fn restore(registry: &Registry, tables: &[TableState]) -> Result<(), 
 pub(super) struct Replay<'a> {
     registry: &'a Arc<Registry>,
     publisher: &'a Publisher,
-    drops: Drops,
+    survey: &'a Survey,
     /// The last sequence of a shard that a table has, once it was asked for.
     published: HashMap<(Arc<str>, Arc<str>, u16), u64>,
     /// Tables by the shard that once wrote them.
@@ -200,12 +221,12 @@ impl<'a> Replay<'a> {
     pub(super) fn new(
         registry: &'a Arc<Registry>,
         publisher: &'a Publisher,
-        drops: Drops,
+        survey: &'a Survey,
     ) -> Self {
         Self {
             registry,
             publisher,
-            drops,
+            survey,
             published: HashMap::new(),
             shards: BTreeMap::new(),
             inflater: Inflater::default(),
@@ -219,8 +240,8 @@ impl<'a> Replay<'a> {
     ///
     /// # Errors
     /// `Recovery`: a record does not give what it gave when it was acknowledged.
-    pub(super) fn run(mut self, journal: &mut Recovered) -> Result<ReplayReport, ServerError> {
-        journal.records(&mut |record| self.record(&record))?;
+    pub(super) fn run(mut self, journal: &Recovered) -> Result<ReplayReport, ServerError> {
+        journal.records(|record| self.record(&record))?;
         self.publish()?;
         Ok(self.report)
     }
@@ -229,7 +250,6 @@ impl<'a> Replay<'a> {
         self.last_sequence = record.sequence;
         match &record.entry {
             Entry::Columns(decided) => self.columns(record, decided),
-            Entry::Write(write) if self.drops.cover(write.database, record.sequence) => Ok(()),
             Entry::Write(write) => self.write(record, write),
             _ => Ok(()),
         }
@@ -237,7 +257,7 @@ impl<'a> Replay<'a> {
 
     fn columns(&self, record: &Record<'_>, decided: &Columns<'_>) -> Result<(), ServerError> {
         let Columns { database, measurement, columns } = decided;
-        if self.drops.cover(database, record.sequence) {
+        if self.survey.is_dropped(database, record.sequence) {
             return Ok(());
         }
         let unknown = || failed(record, "expected known kinds and roles");
@@ -249,6 +269,9 @@ impl<'a> Replay<'a> {
     }
 
     fn write(&mut self, record: &Record<'_>, write: &Write<'_>) -> Result<(), ServerError> {
+        if self.survey.is_dropped(write.database, record.sequence) {
+            return Ok(());
+        }
         let unknown = || failed(record, "expected a known format, precision and encoding");
         let request = WriteRequest {
             endpoint: write.endpoint,
@@ -256,12 +279,14 @@ impl<'a> Replay<'a> {
             format: codes::to_format(write.format).ok_or_else(unknown)?,
             precision: codes::to_precision(write.precision).ok_or_else(unknown)?,
             atomic: write.flags & codes::ATOMIC != 0,
+            idempotency_key: None,
         };
         let encoding = codes::to_encoding(write.encoding).ok_or_else(unknown)?;
         self.inflate(encoding, record)?;
         let circumstances = Circumstances {
-            received: Timestamp::from_ns(write.received_ns),
+            received_ns: write.received_ns,
             rejected_kept_max: usize::from(write.rejected_kept),
+            is_stored: false,
         };
         let registry = self.registry;
         let tables =

@@ -7,6 +7,7 @@
 //! The record follows the rows without a pause in between, on one thread: the records of a shard
 //! are in the order of its rows, and whoever seals its tables seals whole records.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError, mpsc};
@@ -19,12 +20,12 @@ use super::apply::{Applied, Circumstances, WriteRequest, apply};
 use super::budget::Budget;
 use super::codes;
 use super::flusher::Event;
+use super::retries::{Claim, Open, Retries};
 use crate::decode::Report;
 use crate::decode::inflate::Encoding;
 use crate::error::{BusyReason, WriteError};
 use crate::gather::{Chunk, Registry, Tables};
 use crate::journal::{Entry, Journal, Reservation, Ticket, Write};
-use crate::timestamp::Timestamp;
 
 /// What the flusher asks of a shard.
 #[derive(Debug)]
@@ -99,6 +100,7 @@ pub struct Shard {
     index: usize,
     registry: Arc<Registry>,
     journal: Arc<Journal>,
+    retries: Arc<Retries>,
     tables: Tables,
     budget: Arc<Budget>,
     events: mpsc::Sender<Event>,
@@ -115,6 +117,7 @@ impl Shard {
             index,
             registry: Arc::clone(&engine.registry),
             journal: Arc::clone(&engine.journal),
+            retries: Arc::clone(&engine.retries),
             tables: Tables::new(Arc::clone(&engine.registry)),
             budget: Arc::clone(&engine.budget),
             events: engine.events.clone(),
@@ -157,10 +160,11 @@ impl Shard {
     /// became of its rows and of the inflated body.
     ///
     /// Rows are taken one by one unless the request is atomic; what was refused is in the report.
+    /// A request that was stored before gets its answer, and no second rows; see `retries`.
     /// Cost: one pass over the body; see the copy ledger in ARCHITECTURE.md.
     ///
     /// # Errors
-    /// `TooManyDatabases`. A refused row is no error.
+    /// `TooManyDatabases`, `Busy(RequestOpen)`. A refused row is no error.
     pub fn write<A>(
         &mut self,
         request: &WriteRequest<'_>,
@@ -169,34 +173,32 @@ impl Shard {
         answer: impl FnOnce(&Report, &[u8]) -> A,
     ) -> Result<Written<A>, WriteError> {
         let ReceivedBody { mut received, encoding, inflated } = body;
-        let is_plain = encoding == Encoding::Identity;
-        let bytes = if is_plain { &mut received } else { inflated };
-        let now = wall_clock();
-        let received_at = Timestamp::from_ns(now);
-        let rejected_kept_max = self.registry.limits().reported_errors_max;
-        let circumstances = Circumstances { received: received_at, rejected_kept_max };
+        let (open, stored_at) = match self.retries.claim(request, &received) {
+            Claim::New(open) => (open, None),
+            Claim::Open => return Err(BusyReason::RequestOpen.into()),
+            Claim::Stored(sequence) => (None, Some(sequence)),
+        };
+        let circumstances = Circumstances {
+            received_ns: wall_clock(),
+            rejected_kept_max: self.registry.limits().reported_errors_max,
+            is_stored: stored_at.is_some(),
+        };
+        let bytes = if encoding == Encoding::Identity { &mut received } else { inflated };
         let applied = apply(&mut self.tables, &self.registry, request, circumstances, bytes)?;
         let answer = answer(&applied.report, bytes);
-        let Applied { report, rejected_kept } = applied;
-        let ticket = if report.accepted == 0 && rejected_kept == 0 {
-            Ticket::ready(received)
-        } else {
-            let write = Write {
-                shard: codes::shard(self.index),
-                database: request.database,
-                endpoint: request.endpoint,
-                format: codes::of_format(request.format),
-                precision: codes::of_precision(request.precision),
-                encoding: codes::of_encoding(encoding),
-                received_ns: now,
-                flags: if request.atomic { codes::ATOMIC } else { 0 },
-                accepted: saturated(report.accepted),
-                rejected: saturated(report.rejected),
-                rejected_kept: u16::try_from(rejected_kept).unwrap_or(u16::MAX),
-                digest: report.digest(),
-                request_key: 0,
-            };
-            self.journal.append(reservation, &Entry::Write(write), received)
+        let ticket = match stored_at {
+            Some(sequence) => self.ticket_of(sequence, reservation, received),
+            None if applied.is_nothing() => Ticket::ready(received),
+            None => {
+                let open = open.filter(|_| applied.is_repeatable(request));
+                let key = open.as_ref().map_or(0, Open::key);
+                let write = self.record(request, circumstances, encoding, &applied, key);
+                let ticket = self.journal.append(reservation, &Entry::Write(write), received);
+                if let Some(open) = open {
+                    open.store(ticket.sequence);
+                }
+                ticket
+            }
         };
         if !self.is_dirty && self.tables.row_bytes() > 0 {
             self.is_dirty = true;
@@ -204,6 +206,42 @@ impl Shard {
         }
         self.account();
         Ok(Written { answer, ticket })
+    }
+
+    /// What the journal keeps beside the body.
+    fn record<'a>(
+        &self,
+        request: &WriteRequest<'a>,
+        circumstances: Circumstances,
+        encoding: Encoding,
+        applied: &Applied,
+        request_key: u128,
+    ) -> Write<'a> {
+        let Applied { report, rejected_kept, .. } = applied;
+        Write {
+            shard: codes::shard(self.index),
+            database: request.database,
+            endpoint: request.endpoint,
+            format: codes::of_format(request.format),
+            precision: codes::of_precision(request.precision),
+            encoding: codes::of_encoding(encoding),
+            flags: if request.atomic { codes::ATOMIC } else { 0 },
+            received_ns: circumstances.received_ns,
+            accepted: saturated(report.accepted),
+            rejected: saturated(report.rejected),
+            rejected_kept: u16::try_from(*rejected_kept).unwrap_or(u16::MAX),
+            digest: report.digest(),
+            request_key,
+        }
+    }
+
+    /// A ticket for a record that was appended before, by any shard.
+    fn ticket_of(&self, sequence: u64, reservation: Reservation, received: Vec<u8>) -> Ticket {
+        if sequence <= self.journal.durable_sequence() {
+            return Ticket::ready(received);
+        }
+        // What is appended behind it is durable no sooner.
+        self.journal.append(reservation, &Entry::Keys(Cow::Borrowed(&[])), received)
     }
 
     /// Takes all rows, or those of one database.

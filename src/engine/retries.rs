@@ -1,0 +1,203 @@
+//! Requests that come twice: a client that saw no answer sends its body again.
+//!
+//! A body whose rows all carry their own time is known by a hash of its bytes and of what decides
+//! over them; any request, by its `Idempotency-Key`. While the key of a stored request is in the
+//! window, the same request is decoded once more for its answer, and stored no second time.
+//!
+//! The window is bounded in time and in keys. Keys are in the records of the journal, and are
+//! written there anew before records are recycled: the window survives a crash.
+//!
+//! Cost: one hash over the body as received, and a lock held for two look-ups of a map.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use twox_hash::XxHash3_128;
+
+use super::apply::WriteRequest;
+use super::codes;
+use super::shard::monotonic_clock;
+use crate::journal::{Entry, Journal, JournalError};
+
+/// Keys in the window, 64 bytes of memory each.
+const KEYS_MAX: usize = 1 << 18;
+
+/// What is known of a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// Its request is being decoded.
+    Open,
+    /// Its record is the one of this sequence.
+    Stored(u64),
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    states: HashMap<u128, State>,
+    /// Keys of stored requests, oldest first.
+    stored: VecDeque<(Instant, u128)>,
+}
+
+impl Window {
+    fn store(&mut self, key: u128, sequence: u64, now: Instant) {
+        self.states.insert(key, State::Stored(sequence));
+        self.stored.push_back((now, key));
+    }
+
+    /// Forgets what is too old, or too much.
+    fn trim(&mut self, now: Instant, span: Duration) {
+        while let Some((stored_at, key)) = self.stored.front().copied() {
+            let is_old = now.saturating_duration_since(stored_at) > span;
+            if !is_old && self.stored.len() <= KEYS_MAX {
+                return;
+            }
+            self.stored.pop_front();
+            self.states.remove(&key);
+        }
+    }
+}
+
+/// Which requests are known when they come again.
+#[derive(Clone, Copy, Debug)]
+pub struct RetryOptions {
+    /// Bodies of rows with their own times.
+    pub knows_bodies: bool,
+    /// Requests with an `Idempotency-Key`.
+    pub knows_keys: bool,
+    /// For how long.
+    pub window: Duration,
+}
+
+/// The requests of the last while.
+#[derive(Debug)]
+pub(super) struct Retries {
+    options: RetryOptions,
+    window: Mutex<Window>,
+}
+
+/// What a request turns out to be.
+#[derive(Debug)]
+pub(super) enum Claim {
+    /// New, as far as can be told. Its key is taken, if it has one.
+    New(Option<Open>),
+    /// The same request is being stored.
+    Open,
+    /// It was stored by the record of this sequence.
+    Stored(u64),
+}
+
+/// A claimed key. Dropped before it is stored, it gives the key back.
+#[derive(Debug)]
+pub(super) struct Open {
+    retries: Arc<Retries>,
+    key: u128,
+    is_stored: bool,
+}
+
+impl Open {
+    /// The key.
+    pub(super) fn key(&self) -> u128 {
+        self.key
+    }
+
+    /// The rows of the request are in the record of this sequence.
+    pub(super) fn store(mut self, sequence: u64) {
+        self.is_stored = true;
+        self.retries.lock().store(self.key, sequence, monotonic_clock());
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if !self.is_stored {
+            self.retries.lock().states.remove(&self.key);
+        }
+    }
+}
+
+impl Retries {
+    /// A window that holds the `keys` of an earlier run, oldest first.
+    pub(super) fn new(options: RetryOptions, keys: &[u128]) -> Self {
+        let mut window = Window::default();
+        let now = monotonic_clock();
+        for key in keys {
+            window.store(*key, 0, now);
+        }
+        window.trim(now, options.window);
+        Self { options, window: Mutex::new(window) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Window> {
+        // No code panics while it holds the lock.
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks whether a request is known, and takes its key when it is not.
+    pub(super) fn claim(self: &Arc<Self>, request: &WriteRequest<'_>, received: &[u8]) -> Claim {
+        let is_known = match request.idempotency_key {
+            Some(_) => self.options.knows_keys,
+            None => self.options.knows_bodies,
+        };
+        if !is_known {
+            return Claim::New(None);
+        }
+        let key = key(request, received);
+        let mut window = self.lock();
+        window.trim(monotonic_clock(), self.options.window);
+        match window.states.get(&key) {
+            Some(State::Open) => Claim::Open,
+            Some(State::Stored(sequence)) => Claim::Stored(*sequence),
+            None => {
+                window.states.insert(key, State::Open);
+                Claim::New(Some(Open { retries: Arc::clone(self), key, is_stored: false }))
+            }
+        }
+    }
+
+    /// All keys of stored requests, oldest first.
+    pub(super) fn keys(&self) -> Vec<u128> {
+        let mut window = self.lock();
+        window.trim(monotonic_clock(), self.options.window);
+        window.stored.iter().map(|(_, key)| *key).collect()
+    }
+}
+
+/// Lets the journal go of what is published, after writing the keys down anew.
+///
+/// # Errors
+/// When the journal has failed.
+pub(super) fn recycle(
+    journal: &Journal,
+    retries: &Retries,
+    published: u64,
+) -> Result<(), JournalError> {
+    if journal.is_recyclable(published) {
+        let keys = retries.keys();
+        if !keys.is_empty() {
+            let sequence = journal.append_decision(&Entry::Keys(Cow::Owned(keys)));
+            journal.wait_durable(sequence)?;
+        }
+    }
+    journal.recycle(published);
+    Ok(())
+}
+
+/// The key of a request, never 0.
+fn key(request: &WriteRequest<'_>, received: &[u8]) -> u128 {
+    let mut hasher = XxHash3_128::new();
+    let mut part = |bytes: &[u8]| {
+        hasher.write(&(bytes.len() as u64).to_le_bytes());
+        hasher.write(bytes);
+    };
+    part(request.database.as_bytes());
+    if let Some(given) = request.idempotency_key {
+        part(given);
+    } else {
+        let WriteRequest { format, precision, atomic, .. } = request;
+        part(&[codes::of_format(*format), codes::of_precision(*precision), u8::from(*atomic)]);
+        part(received);
+    }
+    hasher.finish_128().max(1)
+}
