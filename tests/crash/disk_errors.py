@@ -1,0 +1,171 @@
+"""Lets storage calls of the server fail, one after the other, and looks what it makes of it.
+
+    disk_errors.py --binary target/release/peristyle               every call of the scenario
+    disk_errors.py --binary target/release/peristyle --points 20   a sample by the seed
+
+The scenario is that of kill_points.py. In each run one call fails:
+
+    EIO      a sync or a write: the disk is broken there. When it is a sync or a write of the WAL's
+             own segments, nothing is acknowledged from then on and the server ends by itself with
+             another status than 0; elsewhere it may go on.
+    ENOSPC   a call that needs space, and all such calls of the next second: the disk is full for
+             a while. The server answers 503 and goes on by itself; only before it is ready may it
+             end, and not with status 0.
+
+In all cases the next start is clean, and everything acknowledged is there once.
+"""
+
+import collections
+import random
+import re
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from checker import Checker
+from kill_points import SETTINGS, Template, place_of, read_log, send
+from ledger import Violation
+from server import Died, Server, arguments, finish, scratch_of
+from tracer import GROWS, SYNCS, WRITES
+
+# The file that holds records, and not a spare.
+SEGMENT = re.compile(r"wal/[0-9a-f]{16}\.wal")
+FULL_SECONDS = 1
+RECOVERY_SECONDS = 30
+
+
+class Run:
+    """The scenario once, with one call that fails."""
+
+    def __init__(self, template, name, point):
+        self.template, self.name, self.point = template, name, point
+        self.violations, self.hit, self.calls = [], None, []
+
+    def __str__(self):
+        at, error = self.point
+        place = place_of(self.hit) if self.hit else "passed by"
+        return f"{error} at {at} ({place}), in {self.name}" if at else "no error"
+
+    def run(self):
+        server, self.ledger = self.template.copy(self.name)
+        log = self.template.scratch / f"{self.name}.calls"
+        try:
+            self.attempt(server, log)
+        except Died as error:
+            self.violations.append(Violation("died", str(error)))
+        finally:
+            server.kill()
+        self.violations = [it._replace(text=f"{self}: {it.text}") for it in self.violations]
+        if not self.violations:
+            shutil.rmtree(server.data_dir)
+            log.unlink()
+            server.log_path.unlink()
+        return self
+
+    def attempt(self, server, log):
+        at, error = self.point
+        act = ["--at", str(at), "--do", error] if at else []
+        act += ["--seconds", str(FULL_SECONDS)] if error == "ENOSPC" else []
+        server.trace(log, act, **SETTINGS)
+        is_ready, trouble = self.scenario(server)
+        last = self.ledger.acknowledged_at
+        is_alive = server.is_alive()
+        status = server.end()[0]
+        self.calls, done = read_log(log)
+        self.hit = done[0] if done else None
+        is_segment = self.hit and SEGMENT.fullmatch(self.hit["path"])
+        tail = f"status {status!r}\n{server.log()}"
+        if not done:
+            if not is_alive or status != 0:
+                self.violations.append(Violation("end", f"{trouble} {tail}"))
+        elif error == "EIO" and is_segment:
+            if last > self.hit["time"]:
+                late = f"acknowledged {last - self.hit['time']:.3f} s after the failure"
+                self.violations.append(Violation("false_acknowledgement", late))
+            if is_alive or status == 0:
+                text = f"expected an end by itself, not status 0: alive: {is_alive}, {tail}"
+                self.violations.append(Violation("end", text))
+        elif error == "ENOSPC" and is_ready and not is_alive:
+            self.violations.append(Violation("end", f"ended while the disk was full: {tail}"))
+        if not is_alive:
+            self.ledger.doubt_refusals()
+            if status == 0:
+                self.violations.append(Violation("end", f"ended by itself: {tail}"))
+        server.start(**SETTINGS)
+        server.flush()
+        checker = Checker(server.data_dir, not self.template.options.without_log)
+        self.violations += checker.check(self.ledger)
+
+    def scenario(self, server):
+        """As far as it goes; says whether the server was ready, and what went wrong at last."""
+        try:
+            server.wait_ready()
+        except Died as error:
+            return False, error
+        trouble = None
+        for _ in range(2):
+            send(server, self.ledger, 4)
+            trouble = self.flush(server)
+        send(server, self.ledger, 2)
+        # A server that fails by itself needs a moment for it.
+        if self.point[1] == "EIO" and trouble:
+            server.ended_by_itself(2)
+        return True, trouble
+
+    def flush(self, server):
+        """A flush may be refused while the disk is broken or full; then it is asked again."""
+        patience, trouble = time.monotonic() + RECOVERY_SECONDS, None
+        while server.is_alive() and time.monotonic() < patience:
+            try:
+                server.flush()
+                return None
+            except Died as error:
+                trouble = error
+                time.sleep(0.1)
+        if server.is_alive():
+            text = f"no flush within {RECOVERY_SECONDS} s: {trouble}"
+            self.violations.append(Violation("stuck", text))
+        return trouble
+
+
+def points_of(calls):
+    for call in calls:
+        if call["call"] in (*SYNCS, *WRITES):
+            yield call["n"], "EIO"
+        if call["call"] in GROWS:
+            yield call["n"], "ENOSPC"
+
+
+def main():
+    options = arguments(__doc__, points=0, jobs=2).parse_args()
+    scratch = scratch_of(options)
+    print(f"seed {options.seed}, data in {scratch}", flush=True)
+    rng = random.Random(options.seed)
+    template = Template(options, scratch)
+    profile = Run(template, "profile", (0, "")).run()
+    points = list(points_of(profile.calls))
+    print(f"{len(profile.calls)} calls, {len(points)} points", flush=True)
+    if options.points and options.points < len(points):
+        stretch = len(points) / options.points
+        points = [points[int((it + rng.random()) * stretch)] for it in range(options.points)]
+    runs = [Run(template, f"error-{n}", it) for n, it in enumerate(points)]
+    violations, hits = profile.violations, collections.Counter()
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for run in pool.map(Run.run, runs):
+            violations += run.violations
+            hits[f"{run.point[1]} {place_of(run.hit)}" if run.hit else "passed by"] += 1
+    for place, count in sorted(hits.items()):
+        print(f"{count:>5}  {place}")
+    counts = {
+        "calls": len(profile.calls),
+        "points": len(runs),
+        "passed_by": hits["passed by"],
+        "acknowledged": sum(it.ledger.counts["acknowledged"] for it in runs),
+        "refused": sum(it.ledger.counts["refused"] for it in runs),
+        "points_with_violations": sum(bool(it.violations) for it in runs),
+    }
+    finish(options, "disk_errors", counts, violations, scratch)
+
+
+if __name__ == "__main__":
+    main()
