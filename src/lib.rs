@@ -20,6 +20,8 @@ pub mod config;
 
 // The vocabulary.
 
+pub mod durability;
+
 pub mod error;
 
 pub mod limits;

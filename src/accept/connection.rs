@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use hyper::body::{Body, Incoming};
 use hyper::http::request::Parts;
-use hyper::{Request, header};
+use hyper::header::{self, HeaderValue};
+use hyper::Request;
 
 use super::body::{self, Account, Pool};
 use super::response::{self, Answer};
@@ -176,7 +177,7 @@ async fn write(
         atomic: target.atomic,
         idempotency_key: head.headers.get("idempotency-key").map(HeaderValue::as_bytes),
     };
-    let reservation = context.engine.reserve(&request, received.bytes.len()).await?;
+    let reservation = context.engine.reserve(received.bytes.len()).await?;
     let body = ReceivedBody {
         received: std::mem::take(&mut received.bytes),
         encoding,

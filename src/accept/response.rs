@@ -25,6 +25,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::route::Dialect;
+use crate::durability::Durability;
 use crate::engine::{AppendError, Reason, Rejection, Report};
 use crate::error::{BusyReason, ClientError, WriteError, cut};
 use crate::stats::Stats;

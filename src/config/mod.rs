@@ -19,7 +19,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub use machine::{core_count, memory_bytes};
 pub use value::{Automatic, ByteSize, ValueError, at_least, duration};
 
-use crate::journal::Durability;
+use crate::durability::Durability;
 use crate::limits::Limits;
 use crate::schema::Unsigned;
 use crate::schema::pinned::Source;

@@ -59,7 +59,7 @@ pub use crate::decode::line_protocol::LineError;
 pub use crate::decode::msgpack::ItemError;
 pub use crate::decode::{Format, Precision, Reason, Rejection, Report};
 pub use crate::gather::AppendError;
-pub use crate::journal::{Durability, Reservation};
+pub use crate::journal::Reservation;
 
 use self::budget::Budget;
 use self::flusher::{Event, Flusher};
@@ -69,10 +69,9 @@ use self::shard::Command;
 use crate::error::{BusyReason, ClientError, ServerError, WriteError};
 use crate::gather::Registry;
 use crate::disk::Disk;
+use crate::durability::Durability;
 use crate::limits::Limits;
-use crate::journal::{self, Entry, Journal};
-use crate::persist::Store;
-use crate::publish::{self, Catalog};
+use crate::journal::{self, Entry, Journal, Refusal};
 use crate::schema::pinned::PinnedSchema;
 use crate::schema::{ColumnKind, Role, Unsigned};
 use crate::stats::Stats;
@@ -225,11 +224,15 @@ impl Engine {
     /// `Busy(DiskFull)`, `Busy(JournalFailed)`, `Busy(ShuttingDown)`.
     pub async fn reserve(
         &self,
-        request: &WriteRequest<'_>,
         received_bytes: usize,
     ) -> Result<Reservation, WriteError> {
-        let name_bytes = request.database.len() + request.endpoint.len();
-        Ok(self.journal.reserve(received_bytes + name_bytes).await?)
+        let reserved = self.journal.reserve(received_bytes).await;
+        reserved.map_err(|refusal| WriteError::Busy(match refusal {
+            Refusal::Closed => BusyReason::ShuttingDown,
+            Refusal::DiskFull => BusyReason::DiskFull,
+            Refusal::Failed => BusyReason::JournalFailed,
+            Refusal::TooLarge => return ClientError::BodyTooLarge { max: received_bytes }.into(),
+        }))
     }
 
     /// What an acknowledged row has survived.

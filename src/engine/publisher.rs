@@ -9,6 +9,7 @@ use super::instance::Instance;
 use super::shard::Sealed;
 use crate::error::{BusyReason, ServerError, WriteError};
 use crate::gather::{Chunk, Measurement};
+use crate::journal::JournalError;
 use crate::persist::{PersistError, SegmentRequest, Store, write_segments};
 use crate::publish::{Catalog, Commit, PublishError};
 use crate::segment::SegmentMeta;
@@ -165,6 +166,18 @@ impl From<PublishError> for WriteError {
 impl From<PersistError> for WriteError {
     fn from(error: PersistError) -> Self {
         if error.is_storage_full() { BusyReason::DiskFull.into() } else { Self::Server(error.into()) }
+    }
+}
+
+impl From<JournalError> for ServerError {
+    fn from(error: JournalError) -> Self {
+        Self::Journal { cause: with_sources(&error).into() }
+    }
+}
+
+impl From<JournalError> for WriteError {
+    fn from(error: JournalError) -> Self {
+        Self::Server(error.into())
     }
 }
 

@@ -35,6 +35,8 @@ use crate::persist::{Store, layout};
 use crate::publish::{self, Catalog, TableState};
 use crate::schema::{ColumnKind, Role, StoredType, Unsigned};
 
+/// Directory of the journal, below the data directory.
+const WAL: &str = "wal";
 /// Bytes of replayed rows at which they are published.
 const PUBLISH_BYTES: usize = 256 << 20;
 /// Wait before the next try when the disk is full.
@@ -60,12 +62,15 @@ impl Recovery {
     ) -> Result<Self, ServerError> {
         let Options { data_dir, disk, .. } = options;
         let store = Arc::new(Store::open(Arc::clone(disk), data_dir)?);
-        let recovered = Journal::open(Arc::clone(disk), &data_dir.join("wal"), &journal::Options {
+        let journal_options = journal::Options {
             durability: options.durability,
             segment_bytes: options.wal_segment_bytes,
-            is_salvage: options.wal_salvage,
-        })?;
-        let instance = Instance::new(recovered.instance());
+            salvage: options.wal_salvage,
+            ..journal::Options::default()
+        };
+        let wal = data_dir.join(WAL);
+        let recovered = journal::open(Arc::clone(disk), &wal, &journal_options)?;
+        let instance = Instance::new(recovered.instance);
         let survey = Survey::of(&recovered)?;
         for database in survey.unfinished_drops() {
             store.remove_database(database)?;
@@ -112,7 +117,8 @@ fn remove_unpublished(
         committed.insert(layout::table_directory(database, measurement), sequence);
     }
     let mut last = committed.values().copied().flatten().max().unwrap_or_default();
-    for segment in store.segments_of(&instance.short())? {
+    let ours = instance.short();
+    for segment in store.segments()?.into_iter().filter(|it| it.instance == ours) {
         last = last.max(segment.sequence);
         let upto = committed.get(&segment.table).copied().flatten();
         if upto.is_none_or(|upto| segment.sequence > upto) {

@@ -75,7 +75,16 @@ pub struct ReceivedBody<'a> {
 #[must_use = "rows are acknowledged when they are stored"]
 pub struct Written<A> {
     answer: A,
-    ticket: Ticket,
+    record: Storing,
+}
+
+/// Where the record of a write is.
+#[derive(Debug)]
+enum Storing {
+    /// There is nothing to wait for: the buffer of the received body.
+    Done(Vec<u8>),
+    /// On its way.
+    Underway(Ticket),
 }
 
 impl<A> Written<A> {
@@ -85,10 +94,13 @@ impl<A> Written<A> {
     /// # Errors
     /// `Busy(JournalFailed)`: the rows may be stored or not, and the server stops.
     pub async fn stored(self) -> Result<(A, Vec<u8>), WriteError> {
-        match self.ticket.await {
-            Ok(received) => Ok((self.answer, received)),
-            Err(_) => Err(BusyReason::JournalFailed.into()),
-        }
+        let received = match self.record {
+            Storing::Done(received) => received,
+            Storing::Underway(ticket) => {
+                ticket.await.map_err(|_| WriteError::Busy(BusyReason::JournalFailed))?
+            }
+        };
+        Ok((self.answer, received))
     }
 }
 
@@ -186,18 +198,18 @@ impl Shard {
         let bytes = if encoding == Encoding::Identity { &mut received } else { inflated };
         let applied = apply(&mut self.tables, &self.registry, request, circumstances, bytes)?;
         let answer = answer(&applied.report, bytes);
-        let ticket = match stored_at {
-            Some(sequence) => self.ticket_of(sequence, reservation, received),
-            None if applied.is_nothing() => Ticket::ready(received),
+        let record = match stored_at {
+            Some(sequence) => self.wait_for(sequence, reservation, received),
+            None if applied.is_nothing() => Storing::Done(received),
             None => {
                 let open = open.filter(|_| applied.is_repeatable(request));
                 let key = open.as_ref().map_or(0, Open::key);
                 let write = self.record(request, circumstances, encoding, &applied, key);
                 let ticket = self.journal.append(reservation, &Entry::Write(write), received);
                 if let Some(open) = open {
-                    open.store(ticket.sequence);
+                    open.store(ticket.sequence());
                 }
-                ticket
+                Storing::Underway(ticket)
             }
         };
         if !self.is_dirty && self.tables.row_bytes() > 0 {
@@ -205,7 +217,7 @@ impl Shard {
             self.tell(Event::Dirty(monotonic_clock()));
         }
         self.account();
-        Ok(Written { answer, ticket })
+        Ok(Written { answer, record })
     }
 
     /// What the journal keeps beside the body.
@@ -235,13 +247,14 @@ impl Shard {
         }
     }
 
-    /// A ticket for a record that was appended before, by any shard.
-    fn ticket_of(&self, sequence: u64, reservation: Reservation, received: Vec<u8>) -> Ticket {
-        if sequence <= self.journal.durable_sequence() {
-            return Ticket::ready(received);
+    /// Waits for a record that was appended before, by any shard.
+    fn wait_for(&self, sequence: u64, reservation: Reservation, received: Vec<u8>) -> Storing {
+        if sequence <= self.journal.durable() {
+            return Storing::Done(received);
         }
         // What is appended behind it is durable no sooner.
-        self.journal.append(reservation, &Entry::Keys(Cow::Borrowed(&[])), received)
+        let nothing = Entry::Keys(Cow::Borrowed(&[]));
+        Storing::Underway(self.journal.append(reservation, &nothing, received))
     }
 
     /// Takes all rows, or those of one database.

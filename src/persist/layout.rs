@@ -130,3 +130,14 @@ pub fn segment_path(
         .join(format!("date={date}"))
         .join(format!("{instance}-{sequence:016x}-{part:04}.parquet"))
 }
+
+/// Instance and sequence of a file that [`segment_path`] named; `None` for other names.
+pub fn parse_segment_name(name: &str) -> Option<(&str, u64)> {
+    let (instance, rest) = name.strip_suffix(".parquet")?.split_once('-')?;
+    let (sequence, part) = rest.split_once('-')?;
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_ours = instance.len() == 8 && is_hex(instance) && sequence.len() == 16;
+    let is_part = part.len() >= 4 && part.bytes().all(|byte| byte.is_ascii_digit());
+    let sequence = u64::from_str_radix(sequence, 16).ok()?;
+    (is_ours && is_part).then_some((instance, sequence))
+}

@@ -29,6 +29,8 @@ pub mod parquet_file;
 
 mod columns;
 
+mod inventory;
+
 mod partition;
 
 mod sort_key;
@@ -37,6 +39,7 @@ mod statistics;
 
 pub mod store;
 
+pub use inventory::FoundSegment;
 pub use store::Store;
 
 /// Everything that one flush writes of one measurement.
@@ -55,6 +58,8 @@ pub struct SegmentRequest {
     /// else is asked for. Columns without a single value are ignored. Rows of one key are in order
     /// of `time`.
     pub sort_key: Vec<String>,
+    /// Whose sequences they are: 8 hex digits.
+    pub instance: String,
     /// Names the files: no two requests to one data directory may share it, whatever the restarts.
     pub sequence: u64,
 }
@@ -86,8 +91,8 @@ pub fn write_segments(
     let mut segments = Vec::new();
     for (part, day) in rows.days().iter().enumerate() {
         let date = layout::date_of(day.number).ok_or_else(|| failed(Cause::Day(day.number)))?;
-        let SegmentRequest { database, measurement, sort_key, sequence, .. } = request;
-        let path = layout::segment_path(database, measurement, &date, *sequence, part);
+        let SegmentRequest { database, measurement, sort_key, instance, sequence, .. } = request;
+        let path = layout::segment_path(database, measurement, &date, instance, *sequence, part);
         let about = parquet_file::About { database, measurement, sort_key, sequence: *sequence };
         let mut columns = Vec::new();
         let written = staged.write(&path, |file: &mut File| {

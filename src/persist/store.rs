@@ -296,7 +296,7 @@ fn remove_temporaries(directory: &Path) -> Result<(), PersistError> {
 }
 
 /// Turns an error of the file system into ours, for `map_err`.
-fn at(operation: Operation, path: &Path) -> impl FnOnce(io::Error) -> PersistError {
+pub(super) fn at(operation: Operation, path: &Path) -> impl FnOnce(io::Error) -> PersistError {
     let path = path.to_owned();
     move |error| PersistError { operation, path, cause: Cause::Io(error) }
 }
