@@ -8,6 +8,8 @@ pub mod decode;
 
 pub mod gather;
 
+pub mod journal;
+
 pub mod persist;
 
 // What ties it together.
@@ -17,6 +19,8 @@ pub mod engine;
 pub mod config;
 
 // The vocabulary.
+
+pub mod disk;
 
 pub mod error;
 

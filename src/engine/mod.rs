@@ -43,6 +43,7 @@ pub use crate::gather::AppendError;
 use self::budget::Budget;
 use self::flusher::{Event, Flusher};
 use self::shard::Command;
+use crate::disk::LocalDisk;
 use crate::error::{BusyReason, ClientError, ServerError, WriteError};
 use crate::gather::Registry;
 use crate::limits::Limits;
@@ -128,7 +129,9 @@ impl Engine {
     /// # Errors
     /// When the directory cannot be made, is locked by another process, or a thread cannot start.
     pub fn open(options: &Options) -> Result<Arc<Self>, ServerError> {
-        let store = Arc::new(Store::open(&options.data_dir).map_err(ServerError::from)?);
+        let store =
+            Store::open(Arc::new(LocalDisk), &options.data_dir).map_err(ServerError::from)?;
+        let store = Arc::new(store);
         let pins = options.pins.clone();
         let registry = Arc::new(Registry::new(options.limits, options.unsigned, pins));
         let stats = Arc::new(Stats::default());

@@ -13,7 +13,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
@@ -21,6 +20,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, SchemaRef};
 use parquet::errors::ParquetError;
 
+use crate::disk;
 use crate::segment::SegmentMeta;
 
 pub mod layout;
@@ -87,7 +87,7 @@ pub fn write_segments(
         let SegmentRequest { database, measurement, sort_key, sequence, .. } = request;
         let path = layout::segment_path(database, measurement, &date, *sequence, part);
         let about = parquet_file::About { database, measurement, sort_key, sequence: *sequence };
-        let bytes = staged.write(&path, |file: &mut File| {
+        let bytes = staged.write(&path, |file| {
             let batches = day.pieces.iter().map(|piece| rows.batch(piece));
             parquet_file::encode(file, rows.schema(), &about, batches)?;
             Ok(())
@@ -122,7 +122,7 @@ impl PersistError {
     /// Whether the disk, or the quota, is full: the one cause that passes by itself.
     pub fn is_storage_full(&self) -> bool {
         let Cause::Io(error) = &self.cause else { return false };
-        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        disk::is_full(error)
     }
 }
 
