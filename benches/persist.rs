@@ -23,6 +23,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use peristyle::disk::LocalDisk;
 use peristyle::persist::parquet_file::{About, encode_compressed};
 use peristyle::persist::{SegmentRequest, Store, write_segments};
 
@@ -184,7 +185,7 @@ fn whole_segments(criterion: &mut Criterion) {
         overlapping[at] = RecordBatch::try_new(Arc::clone(&table.schema), columns).unwrap();
     }
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path()).unwrap();
+    let store = Store::open(Arc::new(LocalDisk), directory.path()).unwrap();
     let mut group = criterion.benchmark_group("persist/write_segments");
     group.throughput(Throughput::Elements(ROWS as u64)).sample_size(10);
     let mut sequence = 0;

@@ -283,7 +283,7 @@ impl std::error::Error for ServerError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            Self::Flush { .. } | Self::ShardGone => None,
+            _ => None,
         }
     }
 }

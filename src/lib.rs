@@ -8,6 +8,8 @@ pub mod decode;
 
 pub mod gather;
 
+pub mod journal;
+
 pub mod persist;
 
 pub mod publish;
@@ -19,6 +21,8 @@ pub mod engine;
 pub mod config;
 
 // The vocabulary.
+
+pub mod disk;
 
 pub mod durability;
 

@@ -9,10 +9,10 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hyper::body::{Body, Incoming};
-use hyper::http::request::Parts;
-use hyper::header::{self, HeaderValue};
 use hyper::Request;
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
 
 use super::body::{self, Account, Pool};
 use super::response::{self, Answer};
@@ -183,12 +183,13 @@ async fn write(
         encoding,
         inflated: &mut inflated.bytes,
     };
-    let written = context.shard.borrow_mut().write(&request, reservation, body, |report, body| {
-        stats.rows_accepted.add(report.accepted);
-        stats.rows_rejected.add(report.rejected);
-        stats.fields_dropped.add(report.dropped_fields);
-        response::written(dialect, target.atomic, report, body)
-    })?;
+    let written =
+        context.shard.borrow_mut().write(&request, reservation, body, |report, body| {
+            stats.rows_accepted.add(report.accepted);
+            stats.rows_rejected.add(report.rejected);
+            stats.fields_dropped.add(report.dropped_fields);
+            response::written(dialect, target.atomic, report, body)
+        })?;
     drop(inflated);
     let (answer, buffer) = written.stored().await?;
     received.bytes = buffer;

@@ -20,12 +20,8 @@ const PRECISIONS: &[(u8, Precision)] = &[
     (7, Precision::Hour),
 ];
 
-const ENCODINGS: &[(u8, Encoding)] = &[
-    (1, Encoding::Identity),
-    (2, Encoding::Gzip),
-    (3, Encoding::Zstd),
-    (4, Encoding::Deflate),
-];
+const ENCODINGS: &[(u8, Encoding)] =
+    &[(1, Encoding::Identity), (2, Encoding::Gzip), (3, Encoding::Zstd), (4, Encoding::Deflate)];
 
 const KINDS: &[(u8, ColumnKind)] = &[
     (1, ColumnKind::Bool),

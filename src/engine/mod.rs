@@ -49,8 +49,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
-pub use self::budget::Admission;
 pub use self::apply::WriteRequest;
+pub use self::budget::Admission;
 pub use self::rejected::REJECTED;
 pub use self::retries::RetryOptions;
 pub use self::shard::{ReceivedBody, Shard, Written};
@@ -66,12 +66,12 @@ use self::flusher::{Event, Flusher};
 use self::recovery::Recovery;
 use self::retries::Retries;
 use self::shard::Command;
-use crate::error::{BusyReason, ClientError, ServerError, WriteError};
-use crate::gather::Registry;
 use crate::disk::Disk;
 use crate::durability::Durability;
-use crate::limits::Limits;
+use crate::error::{BusyReason, ClientError, ServerError, WriteError};
+use crate::gather::Registry;
 use crate::journal::{self, Entry, Journal, Refusal};
+use crate::limits::Limits;
 use crate::schema::pinned::PinnedSchema;
 use crate::schema::{ColumnKind, Role, Unsigned};
 use crate::stats::Stats;
@@ -222,17 +222,18 @@ impl Engine {
     ///
     /// # Errors
     /// `Busy(DiskFull)`, `Busy(JournalFailed)`, `Busy(ShuttingDown)`.
-    pub async fn reserve(
-        &self,
-        received_bytes: usize,
-    ) -> Result<Reservation, WriteError> {
+    pub async fn reserve(&self, received_bytes: usize) -> Result<Reservation, WriteError> {
         let reserved = self.journal.reserve(received_bytes).await;
-        reserved.map_err(|refusal| WriteError::Busy(match refusal {
-            Refusal::Closed => BusyReason::ShuttingDown,
-            Refusal::DiskFull => BusyReason::DiskFull,
-            Refusal::Failed => BusyReason::JournalFailed,
-            Refusal::TooLarge => return ClientError::BodyTooLarge { max: received_bytes }.into(),
-        }))
+        reserved.map_err(|refusal| {
+            WriteError::Busy(match refusal {
+                Refusal::Closed => BusyReason::ShuttingDown,
+                Refusal::DiskFull => BusyReason::DiskFull,
+                Refusal::Failed => BusyReason::JournalFailed,
+                Refusal::TooLarge => {
+                    return ClientError::BodyTooLarge { max: received_bytes }.into();
+                }
+            })
+        })
     }
 
     /// What an acknowledged row has survived.

@@ -159,13 +159,21 @@ impl From<PersistError> for ServerError {
 
 impl From<PublishError> for WriteError {
     fn from(error: PublishError) -> Self {
-        if error.is_storage_full() { BusyReason::DiskFull.into() } else { Self::Server(error.into()) }
+        if error.is_storage_full() {
+            BusyReason::DiskFull.into()
+        } else {
+            Self::Server(error.into())
+        }
     }
 }
 
 impl From<PersistError> for WriteError {
     fn from(error: PersistError) -> Self {
-        if error.is_storage_full() { BusyReason::DiskFull.into() } else { Self::Server(error.into()) }
+        if error.is_storage_full() {
+            BusyReason::DiskFull.into()
+        } else {
+            Self::Server(error.into())
+        }
     }
 }
 

@@ -186,18 +186,15 @@ pub(super) fn recycle(
 
 /// The key of a request, never 0.
 fn key(request: &WriteRequest<'_>, received: &[u8]) -> u128 {
-    let mut hasher = XxHash3_128::new();
-    let mut part = |bytes: &[u8]| {
-        hasher.write(&(bytes.len() as u64).to_le_bytes());
-        hasher.write(bytes);
+    let WriteRequest { format, precision, atomic, .. } = request;
+    let settings = [codes::of_format(*format), codes::of_precision(*precision), u8::from(*atomic)];
+    // What the bytes are for decides over the seed of their hash.
+    let (settings, bytes) = match request.idempotency_key {
+        Some(given) => (&[][..], given),
+        None => (&settings[..], received),
     };
-    part(request.database.as_bytes());
-    if let Some(given) = request.idempotency_key {
-        part(given);
-    } else {
-        let WriteRequest { format, precision, atomic, .. } = request;
-        part(&[codes::of_format(*format), codes::of_precision(*precision), u8::from(*atomic)]);
-        part(received);
-    }
-    hasher.finish_128().max(1)
+    let about = [settings, request.database.as_bytes()].concat();
+    #[expect(clippy::cast_possible_truncation, reason = "half of a hash is a hash")]
+    let seed = XxHash3_128::oneshot(&about) as u64;
+    XxHash3_128::oneshot_with_seed(seed, bytes).max(1)
 }

@@ -85,14 +85,8 @@ pub(super) struct Writers {
 
 impl Writers {
     /// Starts `count` threads; each tells `events` what becomes of its jobs.
-    pub(super) fn start(
-        count: usize,
-        wiring: &Wiring,
-    ) -> Result<Self, ServerError> {
-        let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            changed: Condvar::new(),
-        });
+    pub(super) fn start(count: usize, wiring: &Wiring) -> Result<Self, ServerError> {
+        let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() });
         let threads = (0..count.max(1)).map(|index| {
             let thread = Writer {
                 shared: Arc::clone(&shared),

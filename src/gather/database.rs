@@ -453,11 +453,7 @@ impl Tables {
     }
 
     /// See [`Database::discard`].
-    pub fn discard(
-        &mut self,
-        database: &str,
-        is_stored: &mut dyn FnMut(&Measurement) -> bool,
-    ) {
+    pub fn discard(&mut self, database: &str, is_stored: &mut dyn FnMut(&Measurement) -> bool) {
         if let Some(database) = self.databases.get_mut(database) {
             database.discard(is_stored);
         }

@@ -13,7 +13,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
@@ -21,6 +20,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, SchemaRef};
 use parquet::errors::ParquetError;
 
+use crate::disk;
 use crate::segment::SegmentMeta;
 
 pub mod layout;
@@ -95,7 +95,7 @@ pub fn write_segments(
         let path = layout::segment_path(database, measurement, &date, instance, *sequence, part);
         let about = parquet_file::About { database, measurement, sort_key, sequence: *sequence };
         let mut columns = Vec::new();
-        let written = staged.write(&path, |file: &mut File| {
+        let written = staged.write(&path, |file| {
             let batches = day.pieces.iter().map(|piece| rows.batch(piece));
             columns = parquet_file::encode(file, rows.schema(), &about, batches)?;
             Ok(())
@@ -132,7 +132,7 @@ impl PersistError {
     /// Whether the disk, or the quota, is full: the one cause that passes by itself.
     pub fn is_storage_full(&self) -> bool {
         let Cause::Io(error) = &self.cause else { return false };
-        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        disk::is_full(error)
     }
 }
 

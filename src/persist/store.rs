@@ -13,13 +13,12 @@
 //! A data directory has one owner at a time: its `lock` file is locked while the [`Store`] lives.
 
 use std::collections::HashSet;
-use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::UNIX_EPOCH;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Cause, Operation, PersistError, layout};
+use crate::disk::{self, Disk, DiskFile, Lock};
 
 /// File in the data directory whose lock says that a server owns it.
 const LOCK: &str = "lock";
@@ -31,27 +30,37 @@ const DURABLE_DIRECTORIES_MAX: usize = 1 << 16;
 /// A data directory, open and owned.
 #[derive(Debug)]
 pub struct Store {
+    disk: Arc<dyn Disk>,
     data_dir: PathBuf,
     /// Directories whose entry in their parent is known to be on disk.
     durable: Mutex<HashSet<PathBuf>>,
     /// Locked until it is dropped.
-    _lock: File,
+    _lock: Box<dyn Lock>,
 }
 
 impl Store {
-    /// Opens `data_dir`, creates it when missing, and removes what a crash left half-written.
+    /// Opens `data_dir` on `disk`, creates it when missing, and removes what a crash left
+    /// half-written.
     ///
     /// # Errors
     /// [`Operation::Lock`] when another process has it open; otherwise what the file system says.
-    pub fn open(data_dir: &Path) -> Result<Self, PersistError> {
+    pub fn open(disk: Arc<dyn Disk>, data_dir: &Path) -> Result<Self, PersistError> {
         let tables = data_dir.join(layout::TABLES);
-        fs::create_dir_all(&tables).map_err(at(Operation::CreateDirectory, &tables))?;
-        let lock = lock(&data_dir.join(LOCK))?;
-        remove_temporaries(&tables)?;
-        sync_directory(data_dir)?;
+        disk::create_directories(disk.as_ref(), &tables)
+            .map_err(at(Operation::CreateDirectory, &tables))?;
+        let lock_file = data_dir.join(LOCK);
+        let lock = disk.lock(&lock_file).map_err(at(Operation::Lock, &lock_file))?;
         let data_dir = data_dir.to_owned();
-        let durable = Mutex::new(HashSet::from([tables]));
-        Ok(Self { data_dir, durable, _lock: lock })
+        let durable = Mutex::new(HashSet::from([tables.clone()]));
+        let store = Self { disk, data_dir, durable, _lock: lock };
+        store.remove_temporaries(&tables)?;
+        store.sync_directory(&store.data_dir)?;
+        Ok(store)
+    }
+
+    /// Where the files are.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
     }
 
     /// The directory that paths of segments are relative to.
@@ -71,11 +80,11 @@ impl Store {
     pub fn remove_database(&self, database: &str) -> Result<(), PersistError> {
         let directory = self.data_dir.join(layout::database_directory(database));
         self.forget_directories();
-        match fs::remove_dir_all(&directory) {
+        match self.disk.remove_directory(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(at(Operation::Remove, &directory)(error))
             }
-            _ => sync_directory(&self.data_dir.join(layout::TABLES)),
+            _ => self.sync_directory(&self.data_dir.join(layout::TABLES)),
         }
     }
 
@@ -86,12 +95,12 @@ impl Store {
         }
         let parent = directory.parent().unwrap_or(&self.data_dir);
         self.create_directory(parent)?;
-        let created = match fs::create_dir(directory) {
+        let created = match self.disk.create_directory(directory) {
             // Somebody removed the parent, or it was a file: what is known to exist does not.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.forget_directories();
                 self.create_directory(parent)?;
-                fs::create_dir(directory)
+                self.disk.create_directory(directory)
             }
             created => created,
         };
@@ -100,7 +109,7 @@ impl Store {
                 return Err(at(Operation::CreateDirectory, directory)(error));
             }
             // Also when it was there: whoever made it may have stopped before this sync.
-            _ => sync_directory(parent)?,
+            _ => self.sync_directory(parent)?,
         }
         if self.durable().len() >= DURABLE_DIRECTORIES_MAX {
             self.forget_directories();
@@ -112,6 +121,29 @@ impl Store {
     /// Forgets which directories exist, all but `tables` itself.
     fn forget_directories(&self) {
         self.durable().retain(|path| path.parent() == Some(&self.data_dir));
+    }
+
+    /// Makes the entries of a directory durable.
+    fn sync_directory(&self, directory: &Path) -> Result<(), PersistError> {
+        self.disk.sync_directory(directory).map_err(at(Operation::Sync, directory))
+    }
+
+    /// Removes temporary files below `directory`. Links are not followed.
+    fn remove_temporaries(&self, directory: &Path) -> Result<(), PersistError> {
+        let mut pending = vec![directory.to_owned()];
+        while let Some(directory) = pending.pop() {
+            let entries = self.disk.list(&directory).map_err(at(Operation::List, &directory))?;
+            for entry in entries {
+                let path = directory.join(&entry.name);
+                let name = entry.name.to_string_lossy();
+                if entry.is_directory {
+                    pending.push(path);
+                } else if name.starts_with('.') && name.ends_with(TEMPORARY) {
+                    self.disk.remove_file(&path).map_err(at(Operation::Remove, &path))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The set itself; a panic elsewhere cannot leave it half-changed.
@@ -155,35 +187,35 @@ impl Staged<'_> {
     pub fn write(
         &mut self,
         path: &Path,
-        encode: impl FnOnce(&mut File) -> Result<(), Cause>,
+        encode: impl FnOnce(&mut dyn DiskFile) -> Result<(), Cause>,
     ) -> Result<Written, PersistError> {
         let target = self.store.data_dir.join(path);
         let directory = target.parent().unwrap_or(&self.store.data_dir);
         self.store.create_directory(directory)?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let temporary = directory.join(format!(".{name}{TEMPORARY}"));
-        let mut file = match File::create(&temporary) {
+        let disk = self.store.disk.as_ref();
+        let mut file = match disk.create(&temporary) {
             // Somebody removed the directory: a dropped database, or a user who cleans up.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.store.forget_directories();
                 self.store.create_directory(directory)?;
-                File::create(&temporary)
+                disk.create(&temporary)
             }
             result => result,
         }
         .map_err(at(Operation::Create, &temporary))?;
         self.files.push(StagedFile { temporary, target: target.clone(), linked: false });
-        encode(&mut file).map_err(|cause| PersistError {
+        encode(file.as_mut()).map_err(|cause| PersistError {
             operation: Operation::Write,
             path: target.clone(),
             cause,
         })?;
         file.sync_all().map_err(at(Operation::Sync, &target))?;
-        let metadata = file.metadata().map_err(at(Operation::Sync, &target))?;
-        let modified = metadata.modified().map_err(at(Operation::Sync, &target))?;
-        let since_1970 = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let modified_ms = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX);
-        Ok(Written { bytes: metadata.len(), modified_ms })
+        let written = file
+            .modified_ms()
+            .and_then(|modified_ms| Ok(Written { bytes: file.byte_count()?, modified_ms }));
+        written.map_err(at(Operation::Sync, &target))
     }
 
     /// Makes all files visible under their names, durably.
@@ -191,17 +223,19 @@ impl Staged<'_> {
     /// # Errors
     /// What the file system says, also when a target exists; then none of the files is visible.
     pub fn publish(mut self) -> Result<(), PersistError> {
+        let disk = self.store.disk.as_ref();
         for file in &mut self.files {
-            link(&file.temporary, &file.target).map_err(at(Operation::Publish, &file.target))?;
+            link(disk, &file.temporary, &file.target)
+                .map_err(at(Operation::Publish, &file.target))?;
             file.linked = true;
         }
         for file in &self.files {
-            remove(&file.temporary).map_err(at(Operation::Remove, &file.temporary))?;
+            remove(disk, &file.temporary).map_err(at(Operation::Remove, &file.temporary))?;
         }
         let directories: HashSet<_> =
             self.files.iter().filter_map(|file| file.target.parent()).collect();
         for directory in directories {
-            sync_directory(directory)?;
+            self.store.sync_directory(directory)?;
         }
         self.published = true;
         Ok(())
@@ -216,16 +250,16 @@ impl Drop for Staged<'_> {
         // Best effort: the reason why this set failed is already on its way to the caller.
         for file in &self.files {
             if file.linked {
-                remove(&file.target).ok();
+                remove(self.store.disk.as_ref(), &file.target).ok();
             }
-            remove(&file.temporary).ok();
+            remove(self.store.disk.as_ref(), &file.temporary).ok();
         }
     }
 }
 
 /// Gives the file its name; fails where one exists, which a plain `rename` would replace.
-fn link(temporary: &Path, target: &Path) -> io::Result<()> {
-    match fs::hard_link(temporary, target) {
+fn link(disk: &dyn Disk, temporary: &Path, target: &Path) -> io::Result<()> {
+    match disk.link(temporary, target) {
         // A file system without hard links. Names are unique and the directory is owned, so
         // nobody can create `target` between these two calls.
         Err(error)
@@ -234,65 +268,21 @@ fn link(temporary: &Path, target: &Path) -> io::Result<()> {
                 io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
             ) =>
         {
-            if target.try_exists()? {
+            if disk.exists(target)? {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            fs::rename(temporary, target)
+            disk.rename(temporary, target)
         }
         result => result,
     }
 }
 
 /// Removes a file that may be gone.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
-}
-
-/// Creates the lock file when missing and locks it until the file is dropped.
-fn lock(path: &Path) -> Result<File, PersistError> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(at(Operation::Lock, path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::Error(error)) => Err(at(Operation::Lock, path)(error)),
-        Err(TryLockError::WouldBlock) => Err(at(Operation::Lock, path)(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            "another process has this data directory open",
-        ))),
-    }
-}
-
-/// Makes the entries of a directory durable.
-fn sync_directory(directory: &Path) -> Result<(), PersistError> {
-    File::open(directory).and_then(|file| file.sync_all()).map_err(at(Operation::Sync, directory))
-}
-
-/// Removes temporary files below `directory`. Links are not followed.
-fn remove_temporaries(directory: &Path) -> Result<(), PersistError> {
-    let mut pending = vec![directory.to_owned()];
-    while let Some(directory) = pending.pop() {
-        let entries = fs::read_dir(&directory).map_err(at(Operation::List, &directory))?;
-        for entry in entries {
-            let entry = entry.map_err(at(Operation::List, &directory))?;
-            let path = entry.path();
-            let kind = entry.file_type().map_err(at(Operation::List, &path))?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if kind.is_dir() {
-                pending.push(path);
-            } else if name.starts_with('.') && name.ends_with(TEMPORARY) {
-                fs::remove_file(&path).map_err(at(Operation::Remove, &path))?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Turns an error of the file system into ours, for `map_err`.

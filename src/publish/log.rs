@@ -191,8 +191,7 @@ fn is_whole(commit: &mut [u8]) -> bool {
         {
             let metrics = info.get("operationMetrics");
             let metric = |key: &str| metrics?.get_str(key)?.parse().ok();
-            announced =
-                (metric(METRIC_FILES).unwrap_or(0), metric(METRIC_TXNS).unwrap_or(0));
+            announced = (metric(METRIC_FILES).unwrap_or(0), metric(METRIC_TXNS).unwrap_or(0));
         }
     }
     lines > 0 && announced.0 <= files && announced.1 <= txns

@@ -244,9 +244,8 @@ impl Catalog {
             found.sort();
             Ok(found)
         });
-        listed.map_err(|error: object_store::Error| {
-            PublishError::new(Operation::List, TABLES, error)
-        })
+        listed
+            .map_err(|error: object_store::Error| PublishError::new(Operation::List, TABLES, error))
     }
 
     /// One table: its state, `None` if it is none, and the torn commit that was moved aside.
@@ -292,8 +291,7 @@ impl Catalog {
             }
         };
         let mut table = entry.lock();
-        let committed =
-            table.commit(commit, &paths).map_err(entry.failed(Operation::Commit))?;
+        let committed = table.commit(commit, &paths).map_err(entry.failed(Operation::Commit))?;
         if committed.since_checkpoint >= self.options.checkpoint_commits {
             // The commit is made, whatever becomes of this; the next one tries again.
             if let Err(cause) = table.checkpoint() {

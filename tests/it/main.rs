@@ -22,6 +22,8 @@ mod http_client;
 
 mod inflate;
 
+mod journal;
+
 mod layout;
 
 mod limits;
@@ -41,6 +43,8 @@ mod number;
 mod persist;
 
 mod schemas;
+
+mod sim_disk;
 
 mod support;
 

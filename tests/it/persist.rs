@@ -18,6 +18,7 @@ use arrow_array::{
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Encoding, LogicalType};
+use peristyle::disk::LocalDisk;
 use peristyle::persist::{Operation, SegmentRequest, Store, layout, write_segments};
 use peristyle::schema::{METADATA_KIND, METADATA_NAME, METADATA_ROLE};
 use peristyle::segment::SegmentMeta;
@@ -210,7 +211,7 @@ fn row(us: i64, values: &[(&str, Value)]) -> Row {
 
 fn open() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path()).unwrap();
+    let store = Store::open(Arc::new(LocalDisk), directory.path()).unwrap();
     (directory, store)
 }
 
@@ -749,10 +750,10 @@ fn a_removed_directory_is_made_again() {
 #[test]
 fn a_data_directory_has_one_owner() {
     let (directory, store) = open();
-    let error = Store::open(directory.path()).unwrap_err();
+    let error = Store::open(Arc::new(LocalDisk), directory.path()).unwrap_err();
     assert_eq!(error.operation, Operation::Lock);
     drop(store);
-    Store::open(directory.path()).unwrap();
+    Store::open(Arc::new(LocalDisk), directory.path()).unwrap();
 }
 
 /// Rows that do not compress, so that the file is larger than the limits below.
@@ -770,7 +771,7 @@ fn large(sequence: u64) -> SegmentRequest {
 #[test]
 fn child_writes_more_than_it_may() {
     let Some(directory) = std::env::var_os("PERISTYLE_TEST_LIMITED") else { return };
-    let store = Store::open(Path::new(&directory)).unwrap();
+    let store = Store::open(Arc::new(LocalDisk), Path::new(&directory)).unwrap();
     let error = write_segments(&store, &large(1)).unwrap_err();
     assert!(matches!(error.cause, peristyle::persist::Cause::Io(_)), "{error:?}");
     assert_eq!(files(&tables(&store)), [] as [PathBuf; 0]);
@@ -806,7 +807,7 @@ fn a_process_killed_halfway_leaves_no_parquet_and_the_next_start_cleans_up() {
     let left = files(&directory.path().join(layout::TABLES));
     assert_eq!(left.len(), 1, "{left:?}");
     assert!(left.iter().all(|it| it.extension() != Some("parquet".as_ref())), "{left:?}");
-    let store = Store::open(directory.path()).unwrap();
+    let store = Store::open(Arc::new(LocalDisk), directory.path()).unwrap();
     assert_eq!(files(&tables(&store)), [] as [PathBuf; 0]);
     assert_eq!(write_segments(&store, &large(1)).unwrap().len(), 2);
 }

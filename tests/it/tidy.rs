@@ -37,7 +37,8 @@ const ROOT: &[&str] = &[
 ];
 
 /// Leaves that everyone may import and that import only each other.
-const VOCABULARY: &[&str] = &["error", "limits", "schema", "segment", "stats", "timestamp"];
+const VOCABULARY: &[&str] =
+    &["disk", "durability", "error", "limits", "schema", "segment", "stats", "timestamp"];
 
 /// Who may import whom, the vocabulary aside.
 const EDGES: &[(&str, &[&str])] = &[
@@ -45,8 +46,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("accept", &["engine"]),
     ("config", &[]),
     ("decode", &["gather"]),
-    ("engine", &["config", "decode", "gather", "persist"]),
+    ("engine", &["config", "decode", "gather", "journal", "persist", "publish"]),
     ("gather", &[]),
+    ("journal", &[]),
     ("persist", &[]),
 ];
 
@@ -60,6 +62,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("bytes", &["accept"]),
     ("chrono", &["persist"]),
     ("clap", &["config", "main"]),
+    ("crc32c", &["journal"]),
     ("crc32fast", &["decode"]),
     ("flate2", &["decode"]),
     ("foldhash", &["gather"]),
@@ -75,8 +78,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rmp", &["decode"]),
     ("simd_json", &["accept", "schema"]),
     ("socket2", &["accept"]),
-    ("tokio", &["accept", "engine", "main"]),
-    ("tracing", &["accept", "engine", "main", "persist"]),
+    ("tokio", &["accept", "engine", "journal", "main"]),
+    ("tracing", &["accept", "engine", "journal", "main", "persist"]),
     ("tracing_subscriber", &["main"]),
     ("twox_hash", &["persist"]),
     ("zstd", &["decode"]),
