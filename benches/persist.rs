@@ -201,6 +201,7 @@ fn whole_segments(criterion: &mut Criterion) {
                         schema: Arc::clone(&table.schema),
                         batches: batches.clone(),
                         sort_key: vec!["time".to_owned()],
+                        instance: "00000000".to_owned(),
                         sequence,
                     }
                 },

@@ -201,7 +201,7 @@ pub(super) fn restore(registry: &Registry, tables: &[TableState]) -> Result<(), 
 
 /// The replay of a journal.
 #[derive(Debug)]
-pub(super) struct Replay<'a> {
+struct Replay<'a> {
     registry: &'a Arc<Registry>,
     publisher: &'a Publisher,
     survey: &'a Survey,
@@ -217,7 +217,7 @@ pub(super) struct Replay<'a> {
 
 /// What a replay did.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ReplayReport {
+struct ReplayReport {
     pub(super) records: u64,
     pub(super) rows: u64,
     pub(super) files: u64,

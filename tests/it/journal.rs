@@ -9,8 +9,9 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use peristyle::disk::{Disk, LocalDisk};
+use peristyle::durability::Durability;
 use peristyle::journal::{
-    self, Column, Columns, Durability, Entry, Journal, JournalError, Options, Recovered, Write,
+    self, Column, Columns, Entry, Journal, JournalError, Options, Recovered, Write,
 };
 
 use crate::sim_disk::SimDisk;
@@ -76,7 +77,7 @@ fn write(database: &str) -> Entry<'_> {
         precision: 2,
         encoding: 3,
         flags: 4,
-        endpoint: 5,
+        endpoint: "/api/v2/write",
         received_ns: -6,
         accepted: 8,
         rejected: 9,
@@ -94,8 +95,14 @@ fn append(journal: &Journal, entry: &Entry<'_>, body: &[u8]) -> Result<Vec<u8>, 
 #[test]
 fn every_kind_of_entry_comes_back_as_it_was() {
     let columns = [
-        Column { name: "usage \u{e9}", kind: 3, role: 1, unit: "percent" },
-        Column { name: "", kind: 255, role: 0, unit: "" },
+        Column {
+            name: "usage \u{e9}",
+            physical: "usage%20\u{e9}",
+            kind: 3,
+            role: 1,
+            unit: "percent",
+        },
+        Column { name: "", physical: "", kind: 255, role: 0, unit: "" },
     ];
     let columns = Cow::Borrowed(columns.as_slice());
     let entries = [

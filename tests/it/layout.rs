@@ -87,8 +87,8 @@ fn dates_are_days_of_the_years_1_to_9999() {
 #[test]
 fn a_segment_has_its_place() {
     assert_eq!(
-        layout::segment_path("mydb/rp", "cpu", "2026-11-22", 42, 1),
-        Path::new("tables/mydb%2Frp/cpu/date=2026-11-22/000000000000002a-0001.parquet")
+        layout::segment_path("mydb/rp", "cpu", "2026-11-22", "9b1c03de", 42, 1),
+        Path::new("tables/mydb%2Frp/cpu/date=2026-11-22/9b1c03de-000000000000002a-0001.parquet")
     );
 }
 

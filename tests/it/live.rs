@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use peristyle::accept::{RunningServer, Server};
-use peristyle::engine::{Engine, Options};
+use peristyle::disk::LocalDisk;
+use peristyle::durability::Durability;
+use peristyle::engine::{Engine, Options, RetryOptions};
 use peristyle::limits::Limits;
 use peristyle::schema::Unsigned;
 use tempfile::TempDir;
@@ -27,6 +29,15 @@ pub struct Live {
 pub fn options(data_dir: &Path) -> Options {
     Options {
         data_dir: data_dir.to_owned(),
+        disk: Arc::new(LocalDisk),
+        durability: Durability::Fsync,
+        wal_segment_bytes: 1 << 20,
+        wal_salvage: false,
+        retries: RetryOptions {
+            knows_bodies: true,
+            knows_keys: true,
+            window: Duration::from_secs(300),
+        },
         shards: 2,
         flush_interval: Duration::from_secs(3600),
         flush_bytes: 256 << 20,

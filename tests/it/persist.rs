@@ -130,6 +130,7 @@ fn request(batches: Vec<RecordBatch>, sequence: u64) -> SegmentRequest {
         schema: schema(),
         batches,
         sort_key: vec!["time".to_owned()],
+        instance: "9b1c03de".to_owned(),
         sequence,
     }
 }
@@ -230,7 +231,8 @@ fn every_kind_comes_back() {
     ];
     let segments = write_segments(&store, &request(vec![batch(&rows, false)], 7)).unwrap();
     assert_eq!(read_all(&store, &segments), rows);
-    let path = "tables/db%2Frp/%43%50%55%20load/date=1970-01-01/0000000000000007-0000.parquet";
+    let path =
+        "tables/db%2Frp/%43%50%55%20load/date=1970-01-01/9b1c03de-0000000000000007-0000.parquet";
     let bytes = fs::metadata(store.data_dir().join(path)).unwrap().len();
     let expected = SegmentMeta {
         path: path.into(),
@@ -241,6 +243,9 @@ fn every_kind_comes_back() {
         bytes,
         time_us_min: 1,
         time_us_max: 6,
+        // What these say is asked in `publish.rs`.
+        modified_ms: segments[0].modified_ms,
+        columns: segments[0].columns.clone(),
     };
     assert_eq!(segments, [expected]);
 }
