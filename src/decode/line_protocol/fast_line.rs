@@ -45,7 +45,8 @@ impl Decoder<'_> {
             builder.rollback_row();
             return None;
         };
-        let series = builder.commit_row(time).ok()?;
+        self.report.has_received_times |= time.is_none();
+        let series = builder.commit_row(time.unwrap_or(self.received)).ok()?;
         if known.is_none() {
             database.remember_series(self.bytes.get(start..head_end)?, table, series);
         }
@@ -243,16 +244,17 @@ impl Decoder<'_> {
         Some(end + 1)
     }
 
-    /// The time behind the fields, and where the next line starts; nothing else may be there.
+    /// The time behind the fields, if any, and where the next line starts; nothing else may be
+    /// there.
     #[inline]
-    fn line_end(&self, start: usize, fields_end: usize) -> Option<(Timestamp, usize)> {
+    fn line_end(&self, start: usize, fields_end: usize) -> Option<(Option<Timestamp>, usize)> {
         let mut at = fields_end;
-        let mut time = self.received;
+        let mut time = None;
         if self.byte(at) == Some(b' ') {
             at = self.skip_spaces(at);
             if matches!(self.byte(at), Some(b'0'..=b'9' | b'-')) {
                 let (value, next) = number::signed(self.body.padded(), at).ok()?;
-                time = self.context.precision.timestamp(value)?;
+                time = Some(self.context.precision.timestamp(value)?);
                 at = self.skip_spaces(next);
             }
         }

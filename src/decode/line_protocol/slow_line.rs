@@ -24,6 +24,7 @@ impl Decoder<'_> {
         match self.take_line(start, trimmed, database) {
             Ok(dropped) => {
                 self.report.accepted += 1;
+                self.report.has_received_times |= self.tokens.time.is_none();
                 self.report.dropped_fields += dropped;
             }
             Err(Refusal::Line(reason)) => self.reject(start, trimmed, reason),
