@@ -1,6 +1,7 @@
 //! The journal: what was acknowledged is there after whatever happens to the disk, once, in order.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,12 +9,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use peristyle::disk::{Disk, LocalDisk};
+use peristyle::disk::{Disk, LocalDisk, create_directories};
 use peristyle::journal::{
     self, Column, Columns, Durability, Entry, Journal, JournalError, Options, Recovered, Write,
 };
 
-use crate::sim_disk::SimDisk;
+use crate::sim_disk::{Fault, Random, Sabotage, SimDisk, Space};
 
 /// Where the journal is on a disk in memory.
 const WAL: &str = "/data/wal";
@@ -111,8 +112,7 @@ fn every_kind_of_entry_comes_back_as_it_was() {
     for disk in [Arc::new(LocalDisk) as Arc<dyn Disk>, SimDisk::new().shared()] {
         let open = || journal::open(Arc::clone(&disk), &path, &options(8192)).unwrap();
         let mut expected = Vec::new();
-        disk.create_directory(Path::new("/tmp")).ok();
-        disk.create_directory(directory.path()).ok();
+        create_directories(disk.as_ref(), directory.path()).unwrap();
         for round in 0..3 {
             let recovered = open();
             assert_eq!(records(&recovered), expected);
@@ -149,4 +149,177 @@ fn nothing_is_kept_in_memory_and_sequences_go_on() {
     assert_eq!(append(&second, &write("db"), b"two").unwrap(), b"two");
     assert_eq!((second.last_sequence(), second.durable()), (2, 2));
     assert!(disk.list(Path::new(WAL)).unwrap().is_empty());
+}
+
+/// What a test knows of the records of a journal.
+#[derive(Debug, Default)]
+struct Ledger {
+    /// By sequence: the text of the entry, the body, and whether it was acknowledged.
+    records: BTreeMap<u64, (String, Vec<u8>, bool)>,
+    /// Records up to here may be gone.
+    published: u64,
+}
+
+impl Ledger {
+    fn acknowledged(&self) -> u64 {
+        let is_acknowledged = |it: &(&u64, &(String, Vec<u8>, bool))| it.1.2;
+        self.records.iter().rev().find(is_acknowledged).map_or(0, |(sequence, _)| *sequence)
+    }
+
+    /// Whether what was found is what may be found; then it is what will be found from here on.
+    fn compare(&mut self, found: &[(u64, String, Vec<u8>)]) -> Result<(), String> {
+        let first = found.first().map_or(u64::MAX, |(sequence, ..)| *sequence);
+        let lost = self.records.iter().find(|(sequence, _)| **sequence > self.published);
+        let lost = lost.filter(|(sequence, _)| !found.is_empty() && **sequence < first);
+        if let Some((lost, _)) = lost {
+            return Err(format!("record {lost} is lost, {} were published", self.published));
+        }
+        let mut known = self.records.range(first..);
+        for (sequence, entry, body) in found {
+            let Some((expected, (known_entry, known_body, _))) = known.next() else {
+                return Err(format!("record {sequence} was never appended"));
+            };
+            if sequence != expected || entry != known_entry || body != known_body {
+                return Err(format!("record {sequence} is another, expected {expected}"));
+            }
+        }
+        let expected = found.last().map_or(self.published, |(sequence, ..)| *sequence);
+        let acknowledged = self.acknowledged();
+        if acknowledged > expected.max(self.published) {
+            return Err(format!("{acknowledged} was acknowledged, the last is {expected}"));
+        }
+        self.records.retain(|sequence, _| *sequence <= expected);
+        self.records.values_mut().for_each(|record| record.2 = true);
+        Ok(())
+    }
+}
+
+/// A few records from one thread, several of them on their way at a time, until one fails.
+fn append_some(journal: &Journal, thread: u64, seed: u64) -> Vec<(u64, String, Vec<u8>, bool)> {
+    let mut random = Random(seed ^ (thread << 32));
+    let mut appended: Vec<(u64, String, Vec<u8>, bool)> = Vec::new();
+    let mut tickets = Vec::new();
+    let mut is_over = false;
+    for number in 0..random.below(25) {
+        if random.below(8) == 0 {
+            let database = format!("{seed}-{thread}-{number}");
+            let entry = Entry::Drop { database: &database };
+            let sequence = journal.append_decision(&entry);
+            appended.push((sequence, format!("{entry:?}"), Vec::new(), false));
+        }
+        let bytes = [0, 100, 700, 700, 9000][random.index(5)];
+        let body: Vec<u8> =
+            (0..random.index(bytes + 1)).map(|_| random.next().to_le_bytes()[0]).collect();
+        let database = format!("{seed}/{thread}/{number}");
+        let Ok(reservation) = block_on(journal.reserve(body.len())) else { break };
+        let ticket = journal.append(reservation, &write(&database), body.clone());
+        let entry = format!("{:?}", write(&database));
+        appended.push((ticket.sequence(), entry, body, false));
+        tickets.push((appended.len() - 1, ticket));
+        while tickets.len() > random.index(4) {
+            let (index, ticket) = tickets.remove(0);
+            let result = block_on(ticket);
+            is_over |= result.is_err();
+            appended[index].3 = result.is_ok_and(|body| body == appended[index].2);
+        }
+        if random.below(6) == 0 && journal.wait_durable(journal.last_sequence()).is_ok() {
+            appended.iter_mut().for_each(|it| it.3 = true);
+            journal.recycle(random.below(journal.durable() + 1));
+        }
+        if is_over {
+            break;
+        }
+    }
+    for (index, ticket) in tickets {
+        appended[index].3 |= block_on(ticket).is_ok();
+    }
+    appended
+}
+
+/// Opens the journal, perhaps cut off several times; checks what it holds.
+fn recover(
+    mut disk: SimDisk,
+    options: &Options,
+    ledger: &mut Ledger,
+    random: &mut Random,
+) -> Result<(SimDisk, Journal), String> {
+    let mut tries = random.below(4);
+    loop {
+        if tries > 0 {
+            disk.cut_after(1 + random.below(40));
+        }
+        let tried = open(&disk.shared(), options).and_then(|recovered| {
+            let mut found = Vec::new();
+            recovered.records(|record| {
+                found.push((record.sequence, format!("{:?}", record.entry), record.body.to_vec()));
+                Ok::<(), JournalError>(())
+            })?;
+            let last = recovered.last_sequence();
+            Ok((found, recovered.start(last + random.below(3), Box::new(drop))?))
+        });
+        match tried {
+            Ok((found, journal)) => {
+                ledger.compare(&found)?;
+                disk.cut_after(u64::MAX / 2);
+                return Ok((disk, journal));
+            }
+            Err(error) if tries == 0 => {
+                return Err(format!("{error}: {}", error.cause));
+            }
+            Err(_) => disk = disk.crash(random.next()),
+        }
+        tries -= 1;
+    }
+}
+
+/// Some lives of a journal, each of them cut off, killed or closed.
+fn live(seed: u64, options: &Options, sabotage: Option<Sabotage>) -> Result<(), String> {
+    let mut random = Random(seed);
+    let segment_bytes = [8192, 8192, 16384, 65536][random.index(4)];
+    let options = Options { segment_bytes, spares: random.index(4), ..options.clone() };
+    let mut disk = SimDisk::new();
+    if let Some(sabotage) = sabotage {
+        disk.sabotage(sabotage);
+    }
+    let mut ledger = Ledger::default();
+    for life in 0..2 + random.below(4) {
+        let (opened, journal) = recover(disk, &options, &mut ledger, &mut random)?;
+        disk = opened;
+        let end = random.below(4);
+        if end < 2 {
+            disk.cut_after(1 + random.below(150));
+        }
+        let seed = seed << 8 | life;
+        let appended = thread::scope(|scope| {
+            let threads = [0, 1].map(|thread| {
+                let journal = &journal;
+                scope.spawn(move || append_some(journal, thread, seed))
+            });
+            threads.map(|it| it.join().unwrap())
+        });
+        for (sequence, entry, body, is_acknowledged) in appended.into_iter().flatten() {
+            ledger.records.insert(sequence, (entry, body, is_acknowledged));
+        }
+        ledger.published = ledger.published.max(journal.stats().published);
+        if end == 2 {
+            journal.close();
+        }
+        disk = if random.below(3) == 0 { disk.kill() } else { disk.crash(random.next()) };
+        drop(journal);
+    }
+    recover(disk, &options, &mut ledger, &mut random).map(drop)
+}
+
+/// How many seeds to try.
+fn seeds() -> u64 {
+    std::env::var("PERISTYLE_SEEDS").ok().and_then(|it| it.parse().ok()).unwrap_or(300)
+}
+
+#[test]
+fn what_was_acknowledged_survives_power_cuts_at_any_moment() {
+    for seed in 0..seeds() {
+        if let Err(error) = live(seed, &options(0), None) {
+            panic!("seed {seed}: {error}");
+        }
+    }
 }
