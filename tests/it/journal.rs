@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use peristyle::disk::{Disk, LocalDisk, create_directories};
 use peristyle::journal::{
-    self, Column, Columns, Durability, Entry, Journal, JournalError, Options, Recovered, Write,
+    self, Checksums, Column, Columns, Durability, Entry, Journal, JournalError, Options, Recovered,
+    Write,
 };
 
 use crate::sim_disk::{Fault, Random, Sabotage, SimDisk, Space};
@@ -242,9 +243,10 @@ fn recover(
     options: &Options,
     ledger: &mut Ledger,
     random: &mut Random,
+    mut tries: u64,
 ) -> Result<(SimDisk, Journal), String> {
-    let mut tries = random.below(4);
     loop {
+        tries = random.below(tries + 1);
         if tries > 0 {
             disk.cut_after(1 + random.below(40));
         }
@@ -283,7 +285,7 @@ fn live(seed: u64, options: &Options, sabotage: Option<Sabotage>) -> Result<(), 
     }
     let mut ledger = Ledger::default();
     for life in 0..2 + random.below(4) {
-        let (opened, journal) = recover(disk, &options, &mut ledger, &mut random)?;
+        let (opened, journal) = recover(disk, &options, &mut ledger, &mut random, 3)?;
         disk = opened;
         let end = random.below(4);
         if end < 2 {
@@ -307,7 +309,7 @@ fn live(seed: u64, options: &Options, sabotage: Option<Sabotage>) -> Result<(), 
         disk = if random.below(3) == 0 { disk.kill() } else { disk.crash(random.next()) };
         drop(journal);
     }
-    recover(disk, &options, &mut ledger, &mut random).map(drop)
+    recover(disk, &options, &mut ledger, &mut random, 3).map(drop)
 }
 
 /// How many seeds to try.
@@ -315,11 +317,190 @@ fn seeds() -> u64 {
     std::env::var("PERISTYLE_SEEDS").ok().and_then(|it| it.parse().ok()).unwrap_or(300)
 }
 
+/// A disk that does not do what it says is found out, so that a journal that did not ask would be.
+fn is_caught(options: &Options, sabotage: Sabotage) -> bool {
+    (0..100).any(|seed| live(seed, options, Some(sabotage)).is_err())
+}
+
+#[test]
+fn a_disk_that_ignores_syncs_of_files_is_caught() {
+    assert!(is_caught(&options(0), Sabotage::Data));
+}
+
+#[test]
+fn a_disk_that_ignores_syncs_of_directories_is_caught() {
+    assert!(is_caught(&options(0), Sabotage::Directory));
+}
+
+#[test]
+fn without_syncs_a_kill_loses_nothing_and_a_power_cut_the_end() {
+    let os = Options { durability: Durability::Os, ..options(0) };
+    for seed in 0..seeds() / 10 {
+        live_without_syncs(seed, &os).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
+
+fn live_without_syncs(seed: u64, options: &Options) -> Result<(), String> {
+    let mut random = Random(seed);
+    let options = Options { segment_bytes: 8192, ..options.clone() };
+    let mut disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    for life in 0..4 {
+        let (opened, journal) = recover(disk, &options, &mut ledger, &mut random, 0)?;
+        disk = opened;
+        let appended = append_some(&journal, 0, seed << 8 | life);
+        assert_eq!(journal.stats().syncs, 0);
+        let is_power_cut = random.below(2) == 0;
+        for (sequence, entry, body, is_acknowledged) in appended {
+            ledger.records.insert(sequence, (entry, body, is_acknowledged && !is_power_cut));
+        }
+        ledger.published = ledger.published.max(journal.stats().published);
+        disk = if is_power_cut { disk.crash(random.next()) } else { disk.kill() };
+    }
+    recover(disk, &options, &mut ledger, &mut random, 0).map(drop)
+}
+
 #[test]
 fn what_was_acknowledged_survives_power_cuts_at_any_moment() {
     for seed in 0..seeds() {
         if let Err(error) = live(seed, &options(0), None) {
             panic!("seed {seed}: {error}");
+        }
+    }
+}
+
+/// A journal with records in several segments, some of them recycled before, closed or killed.
+fn several_segments(is_closed: bool) -> SimDisk {
+    let disk = SimDisk::new();
+    let journal = start(open(&disk.shared(), &options(8192)).unwrap());
+    for index in 0..40 {
+        append(&journal, &write("old"), &vec![index; 700]).unwrap();
+    }
+    journal.recycle(journal.last_sequence());
+    while journal.stats().segments_in_use > 1 {
+        thread::yield_now();
+    }
+    journal.close();
+    drop(journal);
+    let journal = start(open(&disk.shared(), &options(8192)).unwrap());
+    for index in 0..14 {
+        append(&journal, &write("db"), &vec![index; 30 + usize::from(index) * 60]).unwrap();
+    }
+    if is_closed {
+        journal.close();
+    }
+    // The mark of the idle writer is written behind its back: nobody is told of it.
+    let records = journal.last_sequence();
+    while !has_mark(&disk, records) {
+        thread::yield_now();
+    }
+    disk.kill()
+}
+
+/// Whether the bytes of a mark of record `sequence` are in some file.
+fn has_mark(disk: &SimDisk, sequence: u64) -> bool {
+    let mark = [&[0; 4], &sequence.to_le_bytes()[..], &sequence.to_le_bytes()[..]].concat();
+    let files = disk.files(Path::new(WAL));
+    files.iter().any(|file| disk.bytes(file).windows(mark.len()).any(|it| it == mark))
+}
+
+/// What becomes of a journal with changed bytes.
+#[derive(Debug, Eq, PartialEq)]
+enum Outcome {
+    Refused,
+    Same,
+    Different,
+}
+
+fn outcome(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    expected: &[(u64, String, Vec<u8>)],
+) -> Outcome {
+    match open(disk, options) {
+        Err(error) => {
+            assert!(matches!(error.cause, journal::Cause::Damaged(_)), "{error:?}");
+            assert!(error.file.starts_with(WAL), "{error}");
+            assert!(error.offset <= options.segment_bytes, "{error}");
+            Outcome::Refused
+        }
+        Ok(recovered) if records(&recovered) == expected => Outcome::Same,
+        Ok(_) => Outcome::Different,
+    }
+}
+
+/// Flips bits all over a journal; how often each outcome came up.
+fn flip_bits(disk: &SimDisk, options: &Options, random: &mut Random) -> [usize; 3] {
+    let shared = disk.shared();
+    let expected = records(&open(&shared, options).unwrap());
+    let mut counts = [0; 3];
+    for file in disk.files(Path::new(WAL)) {
+        let bytes = disk.bytes(&file);
+        let is_begun = bytes[512..544].iter().any(|it| *it != 0);
+        for at in 0..bytes.len() {
+            let is_head = at < 64 || (512..560).contains(&at);
+            let is_stream = at >= 4096 && is_begun;
+            if !is_head && !is_stream && at % 61 != 0 {
+                continue;
+            }
+            // All bits of what may be a head of a record: its numbers are small.
+            let is_number = is_stream && bytes[at / 8 * 8 + 4..at / 8 * 8 + 8] == [0; 4];
+            let all = 0..8;
+            let one = random.below(8);
+            for bit in all.filter(|bit| is_head || is_number || *bit == one) {
+                disk.change(&file, |bytes| bytes[at] ^= 1 << bit);
+                let outcome = outcome(&shared, options, &expected);
+                disk.change(&file, |bytes| bytes[at] ^= 1 << bit);
+                let is_checked = options.checksums == Checksums::Checked;
+                assert!(
+                    !is_checked || outcome != Outcome::Different,
+                    "{} byte {at} bit {bit}",
+                    file.display()
+                );
+                counts[outcome as usize] += 1;
+            }
+        }
+    }
+    counts
+}
+
+#[test]
+fn a_flipped_bit_is_found_or_harmless() {
+    for is_closed in [false, true] {
+        let disk = several_segments(is_closed);
+        let [refused, same, _] = flip_bits(&disk, &options(8192), &mut Random(1));
+        println!("{refused} {same}");
+        assert!(refused > 5000 && same > 100, "{refused} refused, {same} same");
+    }
+}
+
+#[test]
+fn a_reader_without_checksums_is_caught() {
+    let disk = several_segments(true);
+    let options = Options { checksums: Checksums::Ignored, ..options(8192) };
+    let [.., different] = flip_bits(&disk, &options, &mut Random(1));
+    assert!(different > 1000, "{different}");
+}
+
+#[test]
+fn a_file_that_is_cut_or_gone_is_refused() {
+    let disk = several_segments(true);
+    let options = options(8192);
+    let expected = records(&open(&disk.shared(), &options).unwrap());
+    let files = disk.files(Path::new(WAL));
+    for (index, file) in files.iter().enumerate() {
+        let bytes = disk.bytes(file);
+        for sectors in 0..bytes.len() / 512 {
+            disk.change(file, |bytes| bytes.truncate(sectors * 512));
+            let outcome = outcome(&disk.shared(), &options, &expected);
+            assert_eq!(outcome, Outcome::Refused, "{} at sector {sectors}", file.display());
+            disk.change(file, |it| it.clone_from(&bytes));
+        }
+        // The oldest may have been recycled, the last was never begun: no telling from here.
+        if index > 0 && index + 1 < files.len() {
+            let copy = disk.copy();
+            copy.lose(file);
+            assert_eq!(self::outcome(&copy.shared(), &options, &expected), Outcome::Refused);
         }
     }
 }

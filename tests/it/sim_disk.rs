@@ -165,9 +165,15 @@ impl SimDisk {
 
     /// The disk as a process finds it that is started after another was killed.
     pub fn kill(&self) -> Self {
-        let mut old = self.world();
-        let world = World { cut_at: None, fault: None, is_off: false, ..old.clone() };
-        old.is_off = true;
+        let copy = self.copy();
+        self.world().is_off = true;
+        copy
+    }
+
+    /// The same disk, which goes its own way from here.
+    pub fn copy(&self) -> Self {
+        let world = self.world().clone();
+        let world = World { cut_at: None, fault: None, is_off: false, ..world };
         Self(Arc::new(Mutex::new(world)))
     }
 
@@ -214,7 +220,6 @@ impl SimDisk {
         let mut world = self.world();
         let file = world.file(path).unwrap();
         change(&mut file.bytes);
-        file.sync();
         file.durable.clone_from(&file.bytes);
     }
 
