@@ -137,6 +137,8 @@ pub struct JournalStats {
     pub segments_ready: u64,
     /// Bytes that could be reserved at once; 0 when there is less than what is set aside.
     pub room_bytes: u64,
+    /// Everything up to here was said to be in the Delta log.
+    pub published: u64,
     /// Tries to make or recycle a segment that failed.
     pub spare_failures: u64,
     /// Whether no room could be made, or used, when that was last tried.
@@ -385,6 +387,7 @@ impl Journal {
             segments_in_use: state.in_use.len() as u64,
             segments_ready: state.ready.len() as u64,
             room_bytes: u64::try_from(room).unwrap_or(0),
+            published: state.published,
             is_full: state.is_full || state.is_stuck,
             ..state.stats
         }

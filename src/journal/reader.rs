@@ -26,7 +26,7 @@ use super::segment::{HEADER_BYTES, Opening};
 use crate::disk::DiskFile;
 
 /// Read at a time.
-const READ_BYTES: usize = 1 << 18;
+const READ_BYTES: usize = 1 << 16;
 
 /// A place in the log: a segment by its index, and an offset in its stream.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

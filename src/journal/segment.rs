@@ -6,7 +6,8 @@
 //! | identity | opening | zeros         | stream ...                |
 //! +----------+---------+---------------+---------------------------+
 //!
-//! identity  magic[8] | version u32 | segment_bytes u64 | instance[16] | number u64 | nonce u64 | crc
+//! identity  magic[8] | version u32 | segment_bytes u64 | instance[16] | number u64 | nonce u64
+//!           | crc
 //! opening   how u32 | first_record u64 | sequence_before u64 | durable u64 | crc
 //! ```
 //!

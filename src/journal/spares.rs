@@ -12,6 +12,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::Durability;
 use super::error::{Cause, JournalError, Operation};
 use super::segment::{self, Segment};
 use super::shared::{Shared, State, Status, signed};
@@ -37,6 +38,7 @@ enum Task {
     /// The oldest segment holds nothing that is not published.
     Recycle {
         number: u64,
+        next: u64,
         is_kept: bool,
     },
 }
@@ -46,7 +48,7 @@ impl Spares {
         while let Some(task) = self.next_task() {
             let result = match task {
                 Task::Make => self.make(),
-                Task::Recycle { number, is_kept } => self.recycle(number, is_kept),
+                Task::Recycle { number, next, is_kept } => self.recycle(number, next, is_kept),
             };
             self.is_recycling_late = task != Task::Make && result.is_err();
             match result {
@@ -81,9 +83,10 @@ impl Spares {
         let published = state.published.min(state.durable);
         // What is written to is never recycled: the sequences go on from it.
         let next = state.in_use.get(1).filter(|next| next.before <= published);
-        let recycle = next.and(state.in_use.front()).map(|oldest| {
+        let recycle = next.zip(state.in_use.front()).map(|(next, oldest)| {
             let spares = state.ready.len() + self.filled.len();
-            Task::Recycle { number: oldest.number, is_kept: spares < setup.options.spares }
+            let is_kept = spares < setup.options.spares;
+            Task::Recycle { number: oldest.number, next: next.number, is_kept }
         });
         if self.is_recycling_late { make.or(recycle) } else { recycle.or(make) }
     }
@@ -133,9 +136,15 @@ impl Spares {
 
     /// Crash points: before the directory is synced the segment is there or not; it is the oldest
     /// one, and all its records are in the Delta log, which drops them when they are replayed.
-    fn recycle(&mut self, number: u64, is_kept: bool) -> Result<(), JournalError> {
+    fn recycle(&mut self, number: u64, next: u64, is_kept: bool) -> Result<(), JournalError> {
         let setup = &self.shared.setup;
         let (disk, directory) = (setup.disk.as_ref(), setup.directory.as_path());
+        if setup.options.durability == Durability::Os {
+            // Nobody has synced the opening of what is the oldest segment then.
+            let path = segment::path(directory, next);
+            let mut file = disk.open(&path).map_err(JournalError::io(Operation::Open, &path, 0))?;
+            file.sync_data().map_err(JournalError::io(Operation::Sync, &path, 0))?;
+        }
         if is_kept {
             let spare = self.next_spare;
             self.next_spare += 1;

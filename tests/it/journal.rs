@@ -1,6 +1,7 @@
 //! The journal: what was acknowledged is there after whatever happens to the disk, once, in order.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,13 +9,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use peristyle::disk::{Disk, LocalDisk};
+use peristyle::disk::{Disk, LocalDisk, create_directories};
 use peristyle::durability::Durability;
 use peristyle::journal::{
-    self, Column, Columns, Entry, Journal, JournalError, Options, Recovered, Write,
+    self, Checksums, Column, Columns, Entry, Journal, JournalError, Options, Recovered, Write,
 };
 
-use crate::sim_disk::SimDisk;
+use crate::sim_disk::{Fault, Random, Sabotage, SimDisk, Space};
 
 /// Where the journal is on a disk in memory.
 const WAL: &str = "/data/wal";
@@ -118,8 +119,7 @@ fn every_kind_of_entry_comes_back_as_it_was() {
     for disk in [Arc::new(LocalDisk) as Arc<dyn Disk>, SimDisk::new().shared()] {
         let open = || journal::open(Arc::clone(&disk), &path, &options(8192)).unwrap();
         let mut expected = Vec::new();
-        disk.create_directory(Path::new("/tmp")).ok();
-        disk.create_directory(directory.path()).ok();
+        create_directories(disk.as_ref(), directory.path()).unwrap();
         for round in 0..3 {
             let recovered = open();
             assert_eq!(records(&recovered), expected);
@@ -156,4 +156,357 @@ fn nothing_is_kept_in_memory_and_sequences_go_on() {
     assert_eq!(append(&second, &write("db"), b"two").unwrap(), b"two");
     assert_eq!((second.last_sequence(), second.durable()), (2, 2));
     assert!(disk.list(Path::new(WAL)).unwrap().is_empty());
+}
+
+/// What a test knows of the records of a journal.
+#[derive(Debug, Default)]
+struct Ledger {
+    /// By sequence: the text of the entry, the body, and whether it was acknowledged.
+    records: BTreeMap<u64, (String, Vec<u8>, bool)>,
+    /// Records up to here may be gone.
+    published: u64,
+}
+
+impl Ledger {
+    fn acknowledged(&self) -> u64 {
+        let is_acknowledged = |it: &(&u64, &(String, Vec<u8>, bool))| it.1.2;
+        self.records.iter().rev().find(is_acknowledged).map_or(0, |(sequence, _)| *sequence)
+    }
+
+    /// Whether what was found is what may be found; then it is what will be found from here on.
+    fn compare(&mut self, found: &[(u64, String, Vec<u8>)]) -> Result<(), String> {
+        let first = found.first().map_or(u64::MAX, |(sequence, ..)| *sequence);
+        let lost = self.records.iter().find(|(sequence, _)| **sequence > self.published);
+        let lost = lost.filter(|(sequence, _)| !found.is_empty() && **sequence < first);
+        if let Some((lost, _)) = lost {
+            return Err(format!("record {lost} is lost, {} were published", self.published));
+        }
+        let mut known = self.records.range(first..);
+        for (sequence, entry, body) in found {
+            let Some((expected, (known_entry, known_body, _))) = known.next() else {
+                return Err(format!("record {sequence} was never appended"));
+            };
+            if sequence != expected || entry != known_entry || body != known_body {
+                return Err(format!("record {sequence} is another, expected {expected}"));
+            }
+        }
+        let expected = found.last().map_or(self.published, |(sequence, ..)| *sequence);
+        let acknowledged = self.acknowledged();
+        if acknowledged > expected.max(self.published) {
+            return Err(format!("{acknowledged} was acknowledged, the last is {expected}"));
+        }
+        self.records.retain(|sequence, _| *sequence <= expected);
+        self.records.values_mut().for_each(|record| record.2 = true);
+        Ok(())
+    }
+}
+
+/// A few records from one thread, several of them on their way at a time, until one fails.
+fn append_some(journal: &Journal, thread: u64, seed: u64) -> Vec<(u64, String, Vec<u8>, bool)> {
+    let mut random = Random(seed ^ (thread << 32));
+    let mut appended: Vec<(u64, String, Vec<u8>, bool)> = Vec::new();
+    let mut tickets = Vec::new();
+    let mut is_over = false;
+    for number in 0..random.below(25) {
+        if random.below(8) == 0 {
+            let database = format!("{seed}-{thread}-{number}");
+            let entry = Entry::Drop { database: &database };
+            let sequence = journal.append_decision(&entry);
+            appended.push((sequence, format!("{entry:?}"), Vec::new(), false));
+        }
+        let bytes = [0, 100, 700, 700, 9000][random.index(5)];
+        let body: Vec<u8> =
+            (0..random.index(bytes + 1)).map(|_| random.next().to_le_bytes()[0]).collect();
+        let database = format!("{seed}/{thread}/{number}");
+        let Ok(reservation) = block_on(journal.reserve(body.len())) else { break };
+        let ticket = journal.append(reservation, &write(&database), body.clone());
+        let entry = format!("{:?}", write(&database));
+        appended.push((ticket.sequence(), entry, body, false));
+        tickets.push((appended.len() - 1, ticket));
+        while tickets.len() > random.index(4) {
+            let (index, ticket) = tickets.remove(0);
+            let result = block_on(ticket);
+            is_over |= result.is_err();
+            appended[index].3 = result.is_ok_and(|body| body == appended[index].2);
+        }
+        if random.below(6) == 0 && journal.wait_durable(journal.last_sequence()).is_ok() {
+            appended.iter_mut().for_each(|it| it.3 = true);
+            journal.recycle(random.below(journal.durable() + 1));
+        }
+        if is_over {
+            break;
+        }
+    }
+    for (index, ticket) in tickets {
+        appended[index].3 |= block_on(ticket).is_ok();
+    }
+    appended
+}
+
+/// Opens the journal, perhaps cut off several times; checks what it holds.
+fn recover(
+    mut disk: SimDisk,
+    options: &Options,
+    ledger: &mut Ledger,
+    random: &mut Random,
+    mut tries: u64,
+) -> Result<(SimDisk, Journal), String> {
+    loop {
+        tries = random.below(tries + 1);
+        if tries > 0 {
+            disk.cut_after(1 + random.below(40));
+        }
+        let tried = open(&disk.shared(), options).and_then(|recovered| {
+            let mut found = Vec::new();
+            recovered.records(|record| {
+                found.push((record.sequence, format!("{:?}", record.entry), record.body.to_vec()));
+                Ok::<(), JournalError>(())
+            })?;
+            let last = recovered.last_sequence();
+            Ok((found, recovered.start(last + random.below(3), Box::new(drop))?))
+        });
+        match tried {
+            Ok((found, journal)) => {
+                ledger.compare(&found)?;
+                disk.cut_after(u64::MAX / 2);
+                return Ok((disk, journal));
+            }
+            Err(error) if tries == 0 => {
+                return Err(format!("{error}: {}", error.cause));
+            }
+            Err(_) => disk = disk.crash(random.next()),
+        }
+        tries -= 1;
+    }
+}
+
+/// Some lives of a journal, each of them cut off, killed or closed.
+fn live(seed: u64, options: &Options, sabotage: Option<Sabotage>) -> Result<(), String> {
+    let mut random = Random(seed);
+    let segment_bytes = [8192, 8192, 16384, 65536][random.index(4)];
+    let options = Options { segment_bytes, spares: random.index(4), ..options.clone() };
+    let mut disk = SimDisk::new();
+    if let Some(sabotage) = sabotage {
+        disk.sabotage(sabotage);
+    }
+    let mut ledger = Ledger::default();
+    for life in 0..2 + random.below(4) {
+        let (opened, journal) = recover(disk, &options, &mut ledger, &mut random, 3)?;
+        disk = opened;
+        let end = random.below(4);
+        if end < 2 {
+            disk.cut_after(1 + random.below(150));
+        }
+        let seed = seed << 8 | life;
+        let appended = thread::scope(|scope| {
+            let threads = [0, 1].map(|thread| {
+                let journal = &journal;
+                scope.spawn(move || append_some(journal, thread, seed))
+            });
+            threads.map(|it| it.join().unwrap())
+        });
+        for (sequence, entry, body, is_acknowledged) in appended.into_iter().flatten() {
+            ledger.records.insert(sequence, (entry, body, is_acknowledged));
+        }
+        ledger.published = ledger.published.max(journal.stats().published);
+        if end == 2 {
+            journal.close();
+        }
+        disk = if random.below(3) == 0 { disk.kill() } else { disk.crash(random.next()) };
+        drop(journal);
+    }
+    recover(disk, &options, &mut ledger, &mut random, 3).map(drop)
+}
+
+/// How many seeds to try.
+fn seeds() -> u64 {
+    std::env::var("PERISTYLE_SEEDS").ok().and_then(|it| it.parse().ok()).unwrap_or(300)
+}
+
+/// A disk that does not do what it says is found out, so that a journal that did not ask would be.
+fn is_caught(options: &Options, sabotage: Sabotage) -> bool {
+    (0..100).any(|seed| live(seed, options, Some(sabotage)).is_err())
+}
+
+#[test]
+fn a_disk_that_ignores_syncs_of_files_is_caught() {
+    assert!(is_caught(&options(0), Sabotage::Data));
+}
+
+#[test]
+fn a_disk_that_ignores_syncs_of_directories_is_caught() {
+    assert!(is_caught(&options(0), Sabotage::Directory));
+}
+
+#[test]
+fn without_syncs_a_kill_loses_nothing_and_a_power_cut_the_end() {
+    let os = Options { durability: Durability::Os, ..options(0) };
+    for seed in 0..seeds() / 10 {
+        live_without_syncs(seed, &os).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
+
+fn live_without_syncs(seed: u64, options: &Options) -> Result<(), String> {
+    let mut random = Random(seed);
+    let options = Options { segment_bytes: 8192, ..options.clone() };
+    let mut disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    for life in 0..4 {
+        let (opened, journal) = recover(disk, &options, &mut ledger, &mut random, 0)?;
+        disk = opened;
+        let appended = append_some(&journal, 0, seed << 8 | life);
+        assert_eq!(journal.stats().syncs, 0);
+        let is_power_cut = random.below(2) == 0;
+        for (sequence, entry, body, is_acknowledged) in appended {
+            ledger.records.insert(sequence, (entry, body, is_acknowledged && !is_power_cut));
+        }
+        ledger.published = ledger.published.max(journal.stats().published);
+        disk = if is_power_cut { disk.crash(random.next()) } else { disk.kill() };
+    }
+    recover(disk, &options, &mut ledger, &mut random, 0).map(drop)
+}
+
+#[test]
+fn what_was_acknowledged_survives_power_cuts_at_any_moment() {
+    for seed in 0..seeds() {
+        if let Err(error) = live(seed, &options(0), None) {
+            panic!("seed {seed}: {error}");
+        }
+    }
+}
+
+/// A journal with records in several segments, some of them recycled before, closed or killed.
+fn several_segments(is_closed: bool) -> SimDisk {
+    let disk = SimDisk::new();
+    let journal = start(open(&disk.shared(), &options(8192)).unwrap());
+    for index in 0..40 {
+        append(&journal, &write("old"), &vec![index; 700]).unwrap();
+    }
+    journal.recycle(journal.last_sequence());
+    while journal.stats().segments_in_use > 1 {
+        thread::yield_now();
+    }
+    journal.close();
+    drop(journal);
+    let journal = start(open(&disk.shared(), &options(8192)).unwrap());
+    for index in 0..14 {
+        append(&journal, &write("db"), &vec![index; 30 + usize::from(index) * 60]).unwrap();
+    }
+    if is_closed {
+        journal.close();
+    }
+    // The mark of the idle writer is written behind its back: nobody is told of it.
+    let records = journal.last_sequence();
+    while !has_mark(&disk, records) {
+        thread::yield_now();
+    }
+    disk.kill()
+}
+
+/// Whether the bytes of a mark of record `sequence` are in some file.
+fn has_mark(disk: &SimDisk, sequence: u64) -> bool {
+    let mark = [&[0; 4], &sequence.to_le_bytes()[..], &sequence.to_le_bytes()[..]].concat();
+    let files = disk.files(Path::new(WAL));
+    files.iter().any(|file| disk.bytes(file).windows(mark.len()).any(|it| it == mark))
+}
+
+/// What becomes of a journal with changed bytes.
+#[derive(Debug, Eq, PartialEq)]
+enum Outcome {
+    Refused,
+    Same,
+    Different,
+}
+
+fn outcome(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    expected: &[(u64, String, Vec<u8>)],
+) -> Outcome {
+    match open(disk, options) {
+        Err(error) => {
+            assert!(matches!(error.cause, journal::Cause::Damaged(_)), "{error:?}");
+            assert!(error.file.starts_with(WAL), "{error}");
+            assert!(error.offset <= options.segment_bytes, "{error}");
+            Outcome::Refused
+        }
+        Ok(recovered) if records(&recovered) == expected => Outcome::Same,
+        Ok(_) => Outcome::Different,
+    }
+}
+
+/// Flips bits all over a journal; how often each outcome came up.
+fn flip_bits(disk: &SimDisk, options: &Options, random: &mut Random) -> [usize; 3] {
+    let shared = disk.shared();
+    let expected = records(&open(&shared, options).unwrap());
+    let mut counts = [0; 3];
+    for file in disk.files(Path::new(WAL)) {
+        let bytes = disk.bytes(&file);
+        let is_begun = bytes[512..544].iter().any(|it| *it != 0);
+        for at in 0..bytes.len() {
+            let is_head = at < 64 || (512..560).contains(&at);
+            let is_stream = at >= 4096 && is_begun;
+            if !is_head && !is_stream && at % 61 != 0 {
+                continue;
+            }
+            // All bits of what may be a head of a record: its numbers are small.
+            let is_number = is_stream && bytes[at / 8 * 8 + 4..at / 8 * 8 + 8] == [0; 4];
+            let all = 0..8;
+            let one = random.below(8);
+            for bit in all.filter(|bit| is_head || is_number || *bit == one) {
+                disk.change(&file, |bytes| bytes[at] ^= 1 << bit);
+                let outcome = outcome(&shared, options, &expected);
+                disk.change(&file, |bytes| bytes[at] ^= 1 << bit);
+                let is_checked = options.checksums == Checksums::Checked;
+                assert!(
+                    !is_checked || outcome != Outcome::Different,
+                    "{} byte {at} bit {bit}",
+                    file.display()
+                );
+                counts[outcome as usize] += 1;
+            }
+        }
+    }
+    counts
+}
+
+#[test]
+fn a_flipped_bit_is_found_or_harmless() {
+    for is_closed in [false, true] {
+        let disk = several_segments(is_closed);
+        let [refused, same, _] = flip_bits(&disk, &options(8192), &mut Random(1));
+        println!("{refused} {same}");
+        assert!(refused > 5000 && same > 100, "{refused} refused, {same} same");
+    }
+}
+
+#[test]
+fn a_reader_without_checksums_is_caught() {
+    let disk = several_segments(true);
+    let options = Options { checksums: Checksums::Ignored, ..options(8192) };
+    let [.., different] = flip_bits(&disk, &options, &mut Random(1));
+    assert!(different > 1000, "{different}");
+}
+
+#[test]
+fn a_file_that_is_cut_or_gone_is_refused() {
+    let disk = several_segments(true);
+    let options = options(8192);
+    let expected = records(&open(&disk.shared(), &options).unwrap());
+    let files = disk.files(Path::new(WAL));
+    for (index, file) in files.iter().enumerate() {
+        let bytes = disk.bytes(file);
+        for sectors in 0..bytes.len() / 512 {
+            disk.change(file, |bytes| bytes.truncate(sectors * 512));
+            let outcome = outcome(&disk.shared(), &options, &expected);
+            assert_eq!(outcome, Outcome::Refused, "{} at sector {sectors}", file.display());
+            disk.change(file, |it| it.clone_from(&bytes));
+        }
+        // The oldest may have been recycled, the last was never begun: no telling from here.
+        if index > 0 && index + 1 < files.len() {
+            let copy = disk.copy();
+            copy.lose(file);
+            assert_eq!(self::outcome(&copy.shared(), &options, &expected), Outcome::Refused);
+        }
+    }
 }

@@ -5,6 +5,8 @@
 //! copy the one to the other. When the power is cut, every sector and every change of a name that
 //! was not synced survives or not, by a seed.
 
+#![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -88,7 +90,7 @@ struct Change {
     added: Option<(PathBuf, u64)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct World {
     nodes: HashMap<u64, Node>,
     next_node: u64,
@@ -108,12 +110,14 @@ struct World {
 pub struct SimDisk(Arc<Mutex<World>>);
 
 impl SimDisk {
-    /// An empty disk whose root directory is `/`.
+    /// A disk with nothing but the directories `/` and `/data`.
     pub fn new() -> Self {
         let mut world = World::default();
         world.nodes.insert(0, Node::Directory);
-        world.next_node = 1;
+        world.nodes.insert(1, Node::Directory);
+        world.next_node = 2;
         world.names.insert(PathBuf::from("/"), 0);
+        world.names.insert(PathBuf::from("/data"), 1);
         world.durable_names = world.names.clone();
         Self(Arc::new(Mutex::new(world)))
     }
@@ -159,9 +163,18 @@ impl SimDisk {
         self.after(|| random.below(100) < share)
     }
 
-    /// The disk as a process finds it that was killed and started again.
+    /// The disk as a process finds it that is started after another was killed.
     pub fn kill(&self) -> Self {
-        self.after(|| true)
+        let copy = self.copy();
+        self.world().is_off = true;
+        copy
+    }
+
+    /// The same disk, which goes its own way from here.
+    pub fn copy(&self) -> Self {
+        let world = self.world().clone();
+        let world = World { cut_at: None, fault: None, is_off: false, ..world };
+        Self(Arc::new(Mutex::new(world)))
     }
 
     fn after(&self, mut survives: impl FnMut() -> bool) -> Self {
@@ -190,22 +203,6 @@ impl SimDisk {
         world.next_node = old.next_node;
         world.durable_names.clone_from(&names);
         world.names = names;
-        Self(Arc::new(Mutex::new(world)))
-    }
-
-    /// A copy that goes its own way; everything is on disk.
-    pub fn copy(&self) -> Self {
-        let old = self.world();
-        let mut world = World { next_node: old.next_node, ..World::default() };
-        world.names = old.names.clone();
-        world.durable_names = old.names.clone();
-        world.nodes = old.nodes.clone();
-        for node in world.nodes.values_mut() {
-            if let Node::File(file) = node {
-                file.durable.clone_from(&file.bytes);
-                file.dirty.clear();
-            }
-        }
         Self(Arc::new(Mutex::new(world)))
     }
 
