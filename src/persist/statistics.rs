@@ -5,9 +5,9 @@
 
 use std::collections::HashSet;
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
-use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use parquet::data_type::{ByteArray, FixedLenByteArray};
 use parquet::errors::ParquetError;
@@ -47,7 +47,9 @@ pub(super) fn of_columns(
     let columns = schema.fields().iter().enumerate().map(|(place, field)| {
         let stored = StoredType::of(field.data_type()).ok_or_else(|| {
             let (name, data_type) = (field.name(), field.data_type());
-            ParquetError::General(format!("column {name}: expected a type of ours, found {data_type}"))
+            ParquetError::General(format!(
+                "column {name}: expected a type of ours, found {data_type}"
+            ))
         })?;
         let name = field.name().clone();
         let mut column = SegmentColumn { name, stored, nulls: 0, min: None, max: None };

@@ -43,8 +43,7 @@ pub(super) fn batch(
         key: "key".to_owned(),
         value: "value".to_owned(),
     };
-    let mut partitions =
-        MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+    let mut partitions = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
     for segment in segments {
         partitions.keys().append_value(DATE);
         partitions.values().append_value(&segment.date);
@@ -73,9 +72,10 @@ fn statistics(segments: &[SegmentMeta], columns: &[String]) -> Result<StructArra
     let mut maxima: Vec<(&str, ArrayRef)> = Vec::new();
     for name in columns {
         let found: Vec<_> = by_name.iter().map(|it| it.get(name.as_str()).copied()).collect();
-        let counts = found.iter().zip(segments).map(|(column, segment)| {
-            count(column.map_or(segment.rows, |it| it.nulls))
-        });
+        let counts = found
+            .iter()
+            .zip(segments)
+            .map(|(column, segment)| count(column.map_or(segment.rows, |it| it.nulls)));
         nulls.push((name, Arc::new(Int64Array::from_iter_values(counts))));
         let Some(stored) = found.iter().flatten().map(|it| it.stored).next() else { continue };
         let bounds: Vec<_> = found.iter().map(|it| it.and_then(|it| it.min.as_ref())).collect();
@@ -86,9 +86,7 @@ fn statistics(segments: &[SegmentMeta], columns: &[String]) -> Result<StructArra
     let rows = segments.iter().map(|it| count(it.rows));
     let mut fields: Vec<(&str, ArrayRef)> =
         vec![("numRecords", Arc::new(Int64Array::from_iter_values(rows)))];
-    for (name, columns) in
-        [("nullCount", nulls), ("minValues", minima), ("maxValues", maxima)]
-    {
+    for (name, columns) in [("nullCount", nulls), ("minValues", minima), ("maxValues", maxima)] {
         if !columns.is_empty() {
             fields.push((name, Arc::new(of_fields(columns)?)));
         }

@@ -23,7 +23,9 @@ use delta_kernel::schema::{DataType, StructField, StructType};
 use delta_kernel::snapshot::IncrementalReplay;
 use delta_kernel::transaction::create_table::create_table;
 use delta_kernel::transaction::data_layout::DataLayout;
-use delta_kernel::transaction::{CommitResult, CommittedTransaction, Transaction, UpdateTableOperation};
+use delta_kernel::transaction::{
+    CommitResult, CommittedTransaction, Transaction, UpdateTableOperation,
+};
 use delta_kernel::{Snapshot, SnapshotRef};
 use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
 use delta_kernel_default_engine::{DefaultEngine, DefaultEngineBuilder};
@@ -159,18 +161,12 @@ impl Table {
     }
 
     /// Makes one version of everything in `commit`; the files are at `paths` from the root.
-    pub(super) fn commit(
-        &mut self,
-        commit: &Commit,
-        paths: &[String],
-    ) -> Result<Committed, Cause> {
+    pub(super) fn commit(&mut self, commit: &Commit, paths: &[String]) -> Result<Committed, Cause> {
         for tries in 0..TRIES_MAX {
             if tries > 0 {
                 wait(tries);
             }
-            if self.is_stale || (self.snapshot.is_none() && self.log.exists()?) {
-                self.refresh()?;
-            }
+            self.look()?;
             let result = match &self.snapshot {
                 None => self.create(commit, paths),
                 Some(snapshot) => self.append(snapshot, commit, paths),
@@ -187,6 +183,24 @@ impl Table {
             }
         }
         Err(Cause::Contended { tries: TRIES_MAX })
+    }
+
+    /// Sees to it that the snapshot is one of the log, or that there is neither.
+    fn look(&mut self) -> Result<(), Cause> {
+        let is_there = match &self.snapshot {
+            // Somebody may have removed the table: the next version must not stand alone.
+            Some(snapshot) => self.log.has(snapshot.version())? || self.log.exists()?,
+            None => self.log.exists()?,
+        };
+        match (is_there, &self.snapshot) {
+            (false, _) => {
+                self.snapshot = None;
+                self.is_stale = false;
+                Ok(())
+            }
+            (true, Some(_)) if !self.is_stale => Ok(()),
+            (true, _) => self.refresh(),
+        }
     }
 
     /// Keeps the snapshot of the new version.
@@ -251,11 +265,8 @@ impl Table {
             return Ok(Outcome::Known(snapshot.version()));
         }
         let schema = snapshot.schema();
-        let mut builder = Arc::clone(snapshot).update_table(
-            UpdateTableOperation::Write,
-            ENGINE_INFO,
-            true,
-        );
+        let mut builder =
+            Arc::clone(snapshot).update_table(UpdateTableOperation::Write, ENGINE_INFO, true);
         for field in missing_columns(commit, Some(&schema))? {
             builder = builder.add_column(field);
         }
@@ -332,13 +343,11 @@ impl<S: std::fmt::Debug> CommitTo for Transaction<S> {
 
 /// The columns of the commit's files that the table has not, in the order of the commit's schema.
 /// Those that it has must be of the same type, and of the same kind where the table states one.
-fn missing_columns(
-    commit: &Commit,
-    table: Option<&StructType>,
-) -> Result<Vec<StructField>, Cause> {
+fn missing_columns(commit: &Commit, table: Option<&StructType>) -> Result<Vec<StructField>, Cause> {
     for column in commit.segments.iter().flat_map(|it| &it.columns) {
         let field = commit.schema.field_with_name(&column.name).ok();
-        if field.and_then(|it| crate::schema::StoredType::of(it.data_type())) != Some(column.stored) {
+        if field.and_then(|it| crate::schema::StoredType::of(it.data_type())) != Some(column.stored)
+        {
             let (column, stored) = (column.name.clone(), column.stored);
             return Err(Cause::UnknownColumn { column, stored });
         }

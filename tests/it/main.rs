@@ -40,6 +40,8 @@ mod number;
 
 mod persist;
 
+mod publish;
+
 mod schemas;
 
 mod support;

@@ -231,6 +231,10 @@ fn every_kind_comes_back() {
     assert_eq!(read_all(&store, &segments), rows);
     let path = "tables/db%2Frp/%43%50%55%20load/date=1970-01-01/0000000000000007-0000.parquet";
     let bytes = fs::metadata(store.data_dir().join(path)).unwrap().len();
+    let columns = segments[0].columns.clone();
+    let names: Vec<_> = columns.iter().map(|it| it.name.as_str()).collect();
+    let all: Vec<_> = schema().fields().iter().map(|it| it.name().clone()).collect();
+    assert_eq!(names, all);
     let expected = SegmentMeta {
         path: path.into(),
         database: "db/rp".to_owned(),
@@ -238,8 +242,10 @@ fn every_kind_comes_back() {
         date: "1970-01-01".to_owned(),
         rows: 6,
         bytes,
+        modified_ms: segments[0].modified_ms,
         time_us_min: 1,
         time_us_max: 6,
+        columns,
     };
     assert_eq!(segments, [expected]);
 }
