@@ -140,6 +140,17 @@ impl Log {
         Ok(count)
     }
 
+    /// Whether the commit of `version` is there: it goes only with the whole table.
+    pub(super) fn has(&self, version: u64) -> Result<bool, Cause> {
+        let name = format!("{version:0VERSION_DIGITS$}.json");
+        let (store, path) = (Arc::clone(&self.store), Path::from_iter([LOG, &name]));
+        match self.executor.block_on(async move { store.head(&path).await }) {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Whether there is a commit or a checkpoint at all.
     pub(super) fn exists(&self) -> Result<bool, Cause> {
         Ok(self.files()?.iter().any(|it| it.kind != Kind::Checksum))

@@ -3,7 +3,7 @@
 //! ```text
 //! Catalog::load    every table: repair the last commit, read log -> columns, txns, counts
 //! Catalog::commit  segments + new columns + txns of one table -> one version of its log
-//!                  (every 64: a checkpoint, and the log below the last but one removed)
+//!                  (every 64 or so: a checkpoint, and the log below the last but one removed)
 //! ```
 //!
 //! A version is all or nothing, and is on disk when [`Catalog::commit`] returns. Its txns say up to
@@ -17,6 +17,7 @@
 //! threads of their own. Commits to one table take turns, those to different tables do not.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,15 +55,17 @@ const STORE_THREADS: usize = 16;
 /// Settings of a [`Catalog`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Options {
-    /// Commits between two checkpoints of a table.
+    /// Least number of commits between two checkpoints of a table.
     pub checkpoint_commits: u64,
+    /// How many more there are for some tables, so that they do not all write one in one round.
+    pub checkpoint_spread: u64,
     /// Threads that [`Catalog::load`] reads tables with.
     pub load_threads: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { checkpoint_commits: 64, load_threads: 8 }
+        Self { checkpoint_commits: 64, checkpoint_spread: 32, load_threads: 8 }
     }
 }
 
@@ -292,7 +295,7 @@ impl Catalog {
         };
         let mut table = entry.lock();
         let committed = table.commit(commit, &paths).map_err(entry.failed(Operation::Commit))?;
-        if committed.since_checkpoint >= self.options.checkpoint_commits {
+        if committed.since_checkpoint >= self.checkpoint_after(&entry.path) {
             // The commit is made, whatever becomes of this; the next one tries again.
             if let Err(cause) = table.checkpoint() {
                 let error = entry.failed(Operation::Checkpoint)(cause);
@@ -300,6 +303,14 @@ impl Catalog {
             }
         }
         Ok(committed)
+    }
+
+    /// Commits after which the table at `path` gets a checkpoint.
+    fn checkpoint_after(&self, path: &StorePath) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        path.as_ref().hash(&mut hasher);
+        let Options { checkpoint_commits, checkpoint_spread, .. } = self.options;
+        checkpoint_commits + hasher.finish() % checkpoint_spread.max(1)
     }
 
     /// The version that an application id has reached in a table; `None` where there is none.

@@ -166,9 +166,7 @@ impl Table {
             if tries > 0 {
                 wait(tries);
             }
-            if self.is_stale || (self.snapshot.is_none() && self.log.exists()?) {
-                self.refresh()?;
-            }
+            self.look()?;
             let result = match &self.snapshot {
                 None => self.create(commit, paths),
                 Some(snapshot) => self.append(snapshot, commit, paths),
@@ -185,6 +183,24 @@ impl Table {
             }
         }
         Err(Cause::Contended { tries: TRIES_MAX })
+    }
+
+    /// Sees to it that the snapshot is one of the log, or that there is neither.
+    fn look(&mut self) -> Result<(), Cause> {
+        let is_there = match &self.snapshot {
+            // Somebody may have removed the table: the next version must not stand alone.
+            Some(snapshot) => self.log.has(snapshot.version())? || self.log.exists()?,
+            None => self.log.exists()?,
+        };
+        match (is_there, &self.snapshot) {
+            (false, _) => {
+                self.snapshot = None;
+                self.is_stale = false;
+                Ok(())
+            }
+            (true, Some(_)) if !self.is_stale => Ok(()),
+            (true, _) => self.refresh(),
+        }
     }
 
     /// Keeps the snapshot of the new version.

@@ -112,7 +112,7 @@ def differences_of_table(table, expected):
             yield f"{name}: {difference}"
 
 
-def differences(data_dir, expected):
+def differences(data_dir, expected, readers=READERS):
     """One line for each difference between the files and `expected`, which is
 
         {DATABASE: {MEASUREMENT: {
@@ -129,6 +129,6 @@ def differences(data_dir, expected):
     for database, measurements in expected.items():
         for measurement, table in measurements.items():
             directory = directory_of(data_dir, database, measurement)
-            for reader, read in READERS.items():
+            for reader, read in readers.items():
                 for difference in differences_of_table(read(directory), table):
                     yield f"{reader}: {database}/{measurement}: {difference}"

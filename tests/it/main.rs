@@ -42,6 +42,8 @@ mod number;
 
 mod persist;
 
+mod publish;
+
 mod schemas;
 
 mod sim_disk;

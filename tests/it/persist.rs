@@ -234,6 +234,10 @@ fn every_kind_comes_back() {
     let path =
         "tables/db%2Frp/%43%50%55%20load/date=1970-01-01/9b1c03de-0000000000000007-0000.parquet";
     let bytes = fs::metadata(store.data_dir().join(path)).unwrap().len();
+    let columns = segments[0].columns.clone();
+    let names: Vec<_> = columns.iter().map(|it| it.name.as_str()).collect();
+    let all: Vec<_> = schema().fields().iter().map(|it| it.name().clone()).collect();
+    assert_eq!(names, all);
     let expected = SegmentMeta {
         path: path.into(),
         database: "db/rp".to_owned(),
@@ -241,11 +245,10 @@ fn every_kind_comes_back() {
         date: "1970-01-01".to_owned(),
         rows: 6,
         bytes,
+        modified_ms: segments[0].modified_ms,
         time_us_min: 1,
         time_us_max: 6,
-        // What these say is asked in `publish.rs`.
-        modified_ms: segments[0].modified_ms,
-        columns: segments[0].columns.clone(),
+        columns,
     };
     assert_eq!(segments, [expected]);
 }
