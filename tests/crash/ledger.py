@@ -283,7 +283,7 @@ class Ledger:
         self.open, self.round = {}, None
         self.counts = {ACKNOWLEDGED: 0, REFUSED: 0, UNKNOWN: 0, "rows": 0}
         self.violations = []
-        self.acknowledged_at, self.refusals = 0.0, 0
+        self.acknowledged_at, self.acknowledged_sent, self.refusals = 0.0, 0.0, 0
         self.clients = [Client(number, self) for number in range(clients)]
 
     def answered(self, request, answer, text):
@@ -294,7 +294,7 @@ class Ledger:
         state = UNKNOWN
         if (status == 204 and not told) if not form.bad else (form.is_partial and is_partly):
             state = ACKNOWLEDGED
-            self.acknowledged_at = time.monotonic()
+            self.acknowledged_at, self.acknowledged_sent = time.monotonic(), request.sent
         elif form.bad and not form.is_partial and status == 400:
             state = REFUSED
         elif status == 503:

@@ -35,6 +35,7 @@ def arguments(description, **defaults):
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--scratch", type=Path, help="directory for data (default: a temporary)")
     parser.add_argument("--server-arguments", default="", help="more options for `peristyle`")
+    parser.add_argument("--segment-bytes", help="size of a WAL segment (default: small)")
     parser.add_argument(
         "--without-log",
         action="store_true",

@@ -178,8 +178,8 @@ class Tracer:
         self.count += 1
         with open(f"/proc/{thread}/comm", encoding="utf-8") as comm:
             where = {"thread": comm.read().strip(), "path": path[len(self.under) + 1 :]}
-        self.write(n=self.count, call=name, **where)
         now, act = time.monotonic(), self.options.do
+        self.write(n=self.count, call=name, **where, time=now)
         if self.count == self.options.at and act:
             self.full_until = now + self.options.seconds
         elif not (now < self.full_until and name in GROWS):
