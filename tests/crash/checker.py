@@ -294,16 +294,14 @@ def read_totals(data_dir, is_logged=True):
             table.log.advance()
         paths = table.on_disk() if table.log is None else table.log.live
         for path in sorted(paths):
-            if any(isinstance(it, Violation) for it in table.read(path)):
-                raise Broken(f"{table}: {path} is broken")
-            if table.target[1] == OWN:
-                continue
-            file = pyarrow.parquet.ParquetFile(table.directory / path)
-            rows = file.read(["client", "n"]).group_by("client")
-            for row in rows.aggregate([("n", "count"), ("n", "sum")]).to_pylist():
-                it = sums.setdefault(int(row["client"][1:]), [0, 0])
-                it[0] += row["n_count"]
-                it[1] += row["n_sum"]
+            for rows in table.read(path):
+                if isinstance(rows, Violation):
+                    raise Broken(rows.text)
+                grouped = rows.group_by("client").aggregate([("n", "count"), ("n", "sum")])
+                for row in grouped.to_pylist():
+                    it = sums.setdefault(int(row["client"][1:]), [0, 0])
+                    it[0] += row["n_count"]
+                    it[1] += row["n_sum"]
         if sums:
             totals[table.target] = {c: tuple(it) for c, it in sums.items()}
     return totals, checkpoints

@@ -15,7 +15,8 @@ refused alone, or with all of them. It is
     unknown        the connection broke: stored whole, or not at all
 
 With `retry_share` a part of the acknowledged requests and all unknown ones are sent again, the same
-bytes, as clients do that missed an answer: they have to be stored once all the same.
+bytes, as clients do that missed an answer: they have to be stored once all the same. Those with bad
+rows are not: a bad row has no time of its own.
 
 Rows are a function of seed and client; only the answers depend on the server.
 """
@@ -257,9 +258,10 @@ class Client:
             request.round = self.ledger.round
             self.ledger.open[request.id] = request
             is_kept = self.send(address, request)
-            if is_kept and self.retries.random() < self.ledger.retry_share:
+            is_retried = self.ledger.retry_share and not request.form.bad
+            if is_kept and is_retried and self.retries.random() < self.ledger.retry_share:
                 is_kept = self.send(address, request)
-            if request.state != UNKNOWN or not self.ledger.retry_share:
+            if request.state != UNKNOWN or not is_retried:
                 request.body = None
             if request.answer == "503":
                 # As a good client would, but not as long as Retry-After asks: the test waits.

@@ -43,6 +43,7 @@ case "$set_name" in
 short)
     run sabotage.py
     run kill_random.py --binary "$binary" --rounds 20 --load-ms 700
+    run kill_random.py --binary "$binary" --rounds 5 --load-ms 700 --retry-percent 10
     run kill_points.py --binary "$binary" --points 40
     run disk_errors.py --binary "$binary" --points 20
     run disk_full.py --binary "$binary" --rounds 2
@@ -51,6 +52,7 @@ short)
 record)
     run sabotage.py
     run kill_random.py --binary "$binary" --rounds 500
+    run kill_random.py --binary "$binary" --rounds 100 --retry-percent 10
     run kill_points.py --binary "$binary"
     run disk_errors.py --binary "$binary"
     run disk_full.py --binary "$binary" --rounds 10
