@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from checker import Checker
 from kill_points import place_of, read_log, sample, send, templates
 from ledger import Violation
-from server import Died, Server, arguments, finish, scratch_of
+from server import Died, arguments, finish, scratch_of
 from tracer import GROWS, SYNCS, WRITES
 
 # The file that holds records, and not a spare.

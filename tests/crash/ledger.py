@@ -331,4 +331,3 @@ class Ledger:
             if request.state == ACKNOWLEDGED:
                 self.counts["rows"] += request.rows()
         self.open.clear()
-
