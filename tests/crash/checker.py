@@ -15,7 +15,6 @@ check. What a check has seen is settled: nothing of these requests may come late
 """
 
 import re
-import urllib.parse
 from collections import defaultdict
 
 import pyarrow
@@ -34,6 +33,8 @@ from ledger import (
 )
 
 DAYS = ("2023-11-14", "2023-11-15")
+# The server's own measurement, for rejected rows: its rows are not compared.
+OWN = "_rejected"
 ADDED = re.compile(r"w\d+")
 TYPES = {
     "time": "timestamp[us, tz=UTC]",
@@ -48,16 +49,14 @@ TYPES = {
 class Table:
     """One measurement's directory, and what was read of it."""
 
-    def __init__(self, directory, database, measurement, is_logged):
-        self.directory, self.database, self.measurement = directory, database, measurement
-        self.target = f"{database}|{measurement}"
+    def __init__(self, directory, is_logged):
+        self.directory = directory
+        self.target = None  # database and measurement: known by its first file
         self.log = DeltaLog(directory) if is_logged else None
         self.seen = set()
-        self.rows = 0
-        self.sums = defaultdict(lambda: [0, 0])
 
     def __str__(self):
-        return f"{self.database}/{self.measurement}"
+        return "/".join(self.target or self.directory.parts[-2:])
 
     def on_disk(self):
         """Every file but the log, by its path in the table."""
@@ -83,13 +82,21 @@ class Table:
         self.seen |= fresh
 
     def read(self, path):
-        """One file as a table; yields what it has that it should not, and at last the table."""
+        """Yields what is wrong with a file, and at last its rows if they can be compared."""
         where = f"{self}: {path}"
         try:
             file = pyarrow.parquet.ParquetFile(self.directory / path)
             table = file.read()
         except (OSError, pyarrow.ArrowException) as error:
             yield Violation("file", f"{where}: unreadable: {error}")
+            return
+        footer = file.metadata.metadata or {}
+        names = (footer.get(b"peristyle." + it, b"") for it in (b"database", b"measurement"))
+        target = tuple(it.decode() for it in names)
+        self.target = self.target or target
+        if target != self.target:
+            yield Violation("misplaced", f"{where}: its footer says {target}")
+        if target[1] == OWN:
             return
         for name, kind in TYPES.items():
             if name not in table.column_names or str(table.schema.field(name).type) != kind:
@@ -134,7 +141,7 @@ def wrong_rows(rows, table):
     below = pc.fill_null(below, 0)
     of_request = pc.divide(request, REQUESTS_OF_CLIENT)
     is_right = {
-        "misplaced": pc.equal(rows["target"], table.target),
+        "misplaced": pc.equal(rows["target"], "|".join(table.target)),
         "client": pc.equal(of_request, client),
         "time": pc.equal(rows["time"].cast("int64"), pc.add(us, BEGIN_US)),
         "time_ns": pc.equal(below, pc.multiply(pc.bit_wise_and(client, 1), 7)),
@@ -164,6 +171,15 @@ class Found:
         self.added = {it: row[f"{it}_count"] for it in added}
 
 
+def rows_by_request(rows, table):
+    """The requests that have rows in `rows`, with what a judge needs to know of them."""
+    added = sorted(filter(ADDED.fullmatch, rows.column_names))
+    sums = [("n", it) for it in ("count", "count_distinct", "min", "max")]
+    sums += [(it, "count") for it in added]
+    for row in rows.group_by("request").aggregate(sums).to_pylist():
+        yield row["request"], Found(table, row, added)
+
+
 class Checker:
     """Everything read so far of one data directory."""
 
@@ -173,37 +189,33 @@ class Checker:
         self.expected = defaultdict(lambda: defaultdict(lambda: [0, 0]))
 
     def discover(self):
-        """Tables by their directories; `_rejected` is the server's own, and not compared."""
+        """All tables by their directories, the new ones too."""
         for directory in sorted((self.data_dir / "tables").glob("*/*")):
-            names = [urllib.parse.unquote(it) for it in (directory.parent.name, directory.name)]
-            if directory not in self.tables and names[1] != "_rejected":
-                self.tables[directory] = Table(directory, *names, self.is_logged)
+            if directory not in self.tables:
+                self.tables[directory] = Table(directory, self.is_logged)
         return self.tables.values()
 
     def read(self):
         """All rows that came since the last check, by request; and what is wrong in them."""
-        found, violations = defaultdict(list), []
+        found, violations, targets = defaultdict(list), [], {}
         for table in self.discover():
             try:
                 violations += table.new_files()
             except (Broken, OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
                 violations.append(Violation("log", f"{table}: {error!r}"))
                 continue
-            parts = []
-            for path in table.fresh:
-                *wrong, last = table.read(path)
-                violations += wrong
-                (violations if isinstance(last, Violation) else parts).append(last)
-            if not parts:
-                continue
-            rows = pyarrow.concat_tables(parts, promote_options="default")
-            violations += wrong_rows(rows, table)
-            added = sorted(filter(ADDED.fullmatch, rows.column_names))
-            sums = [("n", it) for it in ("count", "count_distinct", "min", "max")]
-            sums += [(it, "count") for it in added]
-            for row in rows.group_by("request").aggregate(sums).to_pylist():
-                found[row["request"]].append(Found(table, row, added))
-            table.rows += rows.num_rows
+            results = [it for path in table.fresh for it in table.read(path)]
+            violations += [it for it in results if isinstance(it, Violation)]
+            parts = [it for it in results if isinstance(it, pyarrow.Table)]
+            other = targets.setdefault(table.target, table)
+            if table.target and other is not table:
+                text = f"{table.directory} and {other.directory} both hold {table}"
+                violations.append(Violation("misplaced", text))
+            elif parts:
+                rows = pyarrow.concat_tables(parts, promote_options="default")
+                violations += wrong_rows(rows, table)
+                for request, of_request in rows_by_request(rows, table):
+                    found[request].append(of_request)
         return found, violations
 
     def check(self, ledger):
@@ -222,7 +234,7 @@ class Checker:
 
     def judge(self, request, found):
         """One request: yields what is wrong with it."""
-        by_target = {(it.table.database, it.table.measurement): it for it in found}
+        by_target = {it.table.target: it for it in found}
         targets = [(request.database, part.measurement) for part in request.parts]
         for target, it in by_target.items():
             if target not in targets:
@@ -282,13 +294,16 @@ def read_totals(data_dir, is_logged=True):
             table.log.advance()
         paths = table.on_disk() if table.log is None else table.log.live
         for path in sorted(paths):
-            file = pyarrow.parquet.ParquetFile(table.directory / path)
-            rows = file.read(["client", "n"]).group_by("client")
-            for row in rows.aggregate([("n", "count"), ("n", "sum")]).to_pylist():
-                it = sums.setdefault(int(row["client"][1:]), [0, 0])
-                it[0] += row["n_count"]
-                it[1] += row["n_sum"]
-        totals[(table.database, table.measurement)] = {c: tuple(it) for c, it in sums.items()}
+            for rows in table.read(path):
+                if isinstance(rows, Violation):
+                    raise Broken(rows.text)
+                grouped = rows.group_by("client").aggregate([("n", "count"), ("n", "sum")])
+                for row in grouped.to_pylist():
+                    it = sums.setdefault(int(row["client"][1:]), [0, 0])
+                    it[0] += row["n_count"]
+                    it[1] += row["n_sum"]
+        if sums:
+            totals[table.target] = {c: tuple(it) for c, it in sums.items()}
     return totals, checkpoints
 
 

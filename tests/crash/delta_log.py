@@ -46,7 +46,10 @@ class DeltaLog:
     def advance(self):
         """Reads what was committed since; returns the paths that came and those that went."""
         before = set(self.live)
-        names = sorted(it.name for it in (self.directory / "_delta_log").iterdir())
+        log = self.directory / "_delta_log"
+        if not log.is_dir():
+            raise Broken("no _delta_log")
+        names = sorted(it.name for it in log.iterdir())
         commits = {int(it[1]): it[0] for it in map(COMMIT.fullmatch, names) if it}
         checkpoints = {}
         for it in filter(None, map(CHECKPOINT.fullmatch, names)):
@@ -61,8 +64,7 @@ class DeltaLog:
         for version in range(self.version + 1, last + 1):
             if version not in commits:
                 raise Broken(f"commit {version} is missing before {last}")
-            path = self.directory / "_delta_log" / commits[version]
-            for line in path.read_text("utf-8").splitlines():
+            for line in (log / commits[version]).read_text("utf-8").splitlines():
                 self.apply(json.loads(line), version)
             self.version = version
         if self.columns is None:

@@ -3,7 +3,8 @@
     disk_errors.py --binary target/release/peristyle               every call of the scenario
     disk_errors.py --binary target/release/peristyle --points 20   a sample by the seed
 
-The scenario is that of kill_points.py. In each run one call fails:
+The scenario is nearly that of kill_points.py, one request after the other. In each run one call
+fails:
 
     EIO      a sync or a write: the disk is broken there. When it is a sync or a write of the WAL's
              own segments, nothing is acknowledged from then on and the server ends by itself with
@@ -23,9 +24,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from checker import Checker
-from kill_points import SETTINGS, Template, place_of, read_log, send
+from kill_points import place_of, read_log, sample, send, templates
 from ledger import Violation
-from server import Died, Server, arguments, finish, scratch_of
+from server import Died, arguments, finish, scratch_of
 from tracer import GROWS, SYNCS, WRITES
 
 # The file that holds records, and not a spare.
@@ -66,35 +67,51 @@ class Run:
         at, error = self.point
         act = ["--at", str(at), "--do", error] if at else []
         act += ["--seconds", str(FULL_SECONDS)] if error == "ENOSPC" else []
-        server.trace(log, act, **SETTINGS)
+        server.trace(log, act, **self.template.settings)
         is_ready, trouble = self.scenario(server)
-        last = self.ledger.acknowledged_at
+        if error == "EIO" and self.segment_hit(log):
+            server.ended_by_itself(5)
         is_alive = server.is_alive()
+        failed_before = bool(read_log(log)[1])
         status = server.end()[0]
         self.calls, done = read_log(log)
         self.hit = done[0] if done else None
-        is_segment = self.hit and SEGMENT.fullmatch(self.hit["path"])
-        tail = f"status {status!r}\n{server.log()}"
-        if not done:
-            if not is_alive or status != 0:
-                self.violations.append(Violation("end", f"{trouble} {tail}"))
-        elif error == "EIO" and is_segment:
-            if last > self.hit["time"]:
-                late = f"acknowledged {last - self.hit['time']:.3f} s after the failure"
-                self.violations.append(Violation("false_acknowledgement", late))
-            if is_alive or status == 0:
-                text = f"expected an end by itself, not status 0: alive: {is_alive}, {tail}"
-                self.violations.append(Violation("end", text))
-        elif error == "ENOSPC" and is_ready and not is_alive:
-            self.violations.append(Violation("end", f"ended while the disk was full: {tail}"))
-        if not is_alive:
+        tail = f"status {status!r}, {trouble}\n{server.log()}"
+        for text in self.judge(error, is_ready, is_alive, failed_before, status, log):
+            self.violations.append(text._replace(text=f"{text.text}, {tail}"))
+        if error == "EIO" or not is_alive:
             self.ledger.doubt_refusals()
-            if status == 0:
-                self.violations.append(Violation("end", f"ended by itself: {tail}"))
-        server.start(**SETTINGS)
+        server.start(**self.template.settings)
         server.flush()
         checker = Checker(server.data_dir, not self.template.options.without_log)
         self.violations += checker.check(self.ledger)
+
+    def segment_hit(self, log):
+        """The first call that failed, if it was one on a segment of the WAL."""
+        done = read_log(log)[1]
+        return done[0] if done and SEGMENT.fullmatch(done[0]["path"]) else None
+
+    def is_falsely_acknowledged(self, failure):
+        """Whether the last answer came behind the failure and had no sync of its own before it."""
+        sent, at = self.ledger.acknowledged_sent, failure["time"]
+        syncs = [it for it in self.calls if it["call"] in SYNCS and SEGMENT.fullmatch(it["path"])]
+        is_synced = any(sent < it["time"] < at for it in syncs)
+        return self.ledger.acknowledged_at > at and not is_synced
+
+    def judge(self, error, is_ready, is_alive, failed_before, status, log):
+        """What the process made of it; yields violations."""
+        segment = self.segment_hit(log)
+        if not self.hit and (not is_alive or status != 0):
+            yield Violation("end", "it ended though nothing failed")
+        elif not is_alive and status == 0:
+            yield Violation("end", "it ended by itself as if nothing was")
+        elif error == "EIO" and segment:
+            if self.is_falsely_acknowledged(segment):
+                yield Violation("false_acknowledgement", "acknowledged after the failure")
+            if (is_alive and failed_before) or status == 0:
+                yield Violation("end", "expected an end by itself and another status than 0")
+        elif error == "ENOSPC" and is_ready and not is_alive:
+            yield Violation("end", "it ended while the disk was full")
 
     def scenario(self, server):
         """As far as it goes; says whether the server was ready, and what went wrong at last."""
@@ -107,9 +124,6 @@ class Run:
             send(server, self.ledger, 4)
             trouble = self.flush(server)
         send(server, self.ledger, 2)
-        # A server that fails by itself needs a moment for it.
-        if self.point[1] == "EIO" and trouble:
-            server.ended_by_itself(2)
         return True, trouble
 
     def flush(self, server):
@@ -141,15 +155,17 @@ def main():
     scratch = scratch_of(options)
     print(f"seed {options.seed}, data in {scratch}", flush=True)
     rng = random.Random(options.seed)
-    template = Template(options, scratch)
-    profile = Run(template, "profile", (0, "")).run()
-    points = list(points_of(profile.calls))
-    print(f"{len(profile.calls)} calls, {len(points)} points", flush=True)
-    if options.points and options.points < len(points):
-        stretch = len(points) / options.points
-        points = [points[int((it + rng.random()) * stretch)] for it in range(options.points)]
-    runs = [Run(template, f"error-{n}", it) for n, it in enumerate(points)]
-    violations, hits = profile.violations, collections.Counter()
+    violations, points, hits = [], [], collections.Counter()
+    for template in templates(options, scratch):
+        profile = Run(template, f"{template.name}-profile", (0, "")).run()
+        violations += profile.violations
+        found = [(template, it) for it in points_of(profile.calls)]
+        points += found
+        print(f"{template.name}: {len(profile.calls)} calls, {len(found)} points", flush=True)
+    runs = [
+        Run(template, f"{template.name}-{number}", point)
+        for number, (template, point) in enumerate(sample(options, rng, points))
+    ]
     with ThreadPoolExecutor(options.jobs) as pool:
         for run in pool.map(Run.run, runs):
             violations += run.violations
@@ -157,8 +173,8 @@ def main():
     for place, count in sorted(hits.items()):
         print(f"{count:>5}  {place}")
     counts = {
-        "calls": len(profile.calls),
         "points": len(runs),
+        "of_points": len(points),
         "passed_by": hits["passed by"],
         "acknowledged": sum(it.ledger.counts["acknowledged"] for it in runs),
         "refused": sum(it.ledger.counts["refused"] for it in runs),

@@ -3,15 +3,16 @@
     kill_points.py --binary target/release/peristyle              every point, some 20 minutes
     kill_points.py --binary target/release/peristyle --points 40  a sample by the seed
 
-The scenario begins with a directory whose server was killed with published and unpublished rows:
-recovery, requests one by one, a flush, requests all at once beside a second flush, SIGTERM. It is
-run once to number its storage calls (tracer.py), then once for each *point*, each time on a copy:
+The scenario: start, requests one by one, a flush, requests all at once beside a second flush,
+SIGTERM. It begins with no directory at all, and then with one whose server was killed with
+published and unpublished rows, so that the start is a recovery. Each is run once to number its
+storage calls (tracer.py), then once for each *point*, each time on a copy:
 
     before n   killed before call n                every call
     after n    killed when call n is done          syncs, renames, links, unlinks
     torn n     killed when half of it is written   writes
 
-Every second one is killed again at a random call of the recovery that follows. At last the server
+Half of them are killed again at a random call of the recovery that follows. At last the server
 starts in peace, flushes, and everything is compared (checker.py).
 
 Threads run as they like, so that call n is not always the same one; the counts by call and
@@ -32,12 +33,8 @@ from server import Died, Server, arguments, finish, scratch_of
 from tracer import SYNCS, WRITES
 
 # A flush comes only when it is asked for; segments are small, so that they are recycled.
-SETTINGS = {
-    "flush_interval": "1h",
-    "memory_limit": "256MiB",
-    "shards": 2,
-    "wal_segment_bytes": "256KiB",
-}
+SETTINGS = {"flush_interval": "1h", "memory_limit": "256MiB", "shards": 2}
+SEGMENT_BYTES = "64KiB"
 SYNCED = (*SYNCS, *"rename renameat renameat2 link linkat unlink unlinkat".split())
 KILLED = 128 + 9
 
@@ -66,26 +63,44 @@ def place_of(call):
 
 
 class Template:
-    """What every run of the scenario begins with."""
+    """What every run of the scenario begins with: nothing, or what a kill left."""
 
-    def __init__(self, options, scratch):
-        self.options, self.scratch = options, scratch
-        self.data_dir = scratch / "template"
+    def __init__(self, options, scratch, name):
+        self.options, self.scratch, self.name = options, scratch, name
+        self.data_dir = scratch / name
+        self.settings = SETTINGS | {"wal_segment_bytes": options.segment_bytes or SEGMENT_BYTES}
         # Two measurements of one database: a request spans both, a cycle stays short.
         targets = TARGETS[:2]
-        self.ledger = Ledger(options.seed, 2, targets, rows_log2=5, widen_share=0.1)
-        server = Server(options, self.data_dir)
-        server.start(**SETTINGS)
+        self.ledger = Ledger(options.seed, 2, targets, rows_log2=7, widen_share=0.1)
+
+    def fill(self):
+        """Published rows, unpublished rows, and an end without a word."""
+        server = Server(self.options, self.data_dir)
+        server.start(**self.settings)
         send(server, self.ledger, 10)
         server.flush()
         send(server, self.ledger, 10)
         server.kill()
+        return self
 
     def copy(self, name):
         """A server on a directory of its own, and the ledger so far."""
         server = Server(self.options, self.scratch / name)
-        shutil.copytree(self.data_dir, server.data_dir)
+        if self.data_dir.exists():
+            shutil.copytree(self.data_dir, server.data_dir)
         return server, copy.deepcopy(self.ledger)
+
+
+def templates(options, scratch):
+    return [Template(options, scratch, "empty"), Template(options, scratch, "killed").fill()]
+
+
+def sample(options, rng, points):
+    """One point from each stretch: starts, flushes and ends are all in it."""
+    if not 0 < options.points < len(points):
+        return points
+    stretch = len(points) / options.points
+    return [points[int((it + rng.random()) * stretch)] for it in range(options.points)]
 
 
 def scenario(server, ledger, ready=lambda: None):
@@ -138,7 +153,7 @@ class Run:
         def ready():
             self.recovery_calls = len(read_log(log)[0])
 
-        server.trace(log, self.act(*self.point), **SETTINGS)
+        server.trace(log, self.act(*self.point), **self.template.settings)
         status = scenario(server, self.ledger, ready)
         self.calls, done = read_log(log)
         self.hit = done[0] if done else None
@@ -146,7 +161,7 @@ class Run:
             text = f"status {status!r}\n{server.log()}"
             self.violations.append(Violation("end", text))
         if self.again:
-            server.trace(log, self.act(self.again, "before"), **SETTINGS)
+            server.trace(log, self.act(self.again, "before"), **self.template.settings)
             try:
                 server.wait_ready()
             except Died:
@@ -154,7 +169,7 @@ class Run:
                     raise
             server.kill()
             self.is_hit_again = bool(read_log(log)[1])
-        server.start(**SETTINGS)
+        server.start(**self.template.settings)
         server.flush()
         checker = Checker(server.data_dir, not self.template.options.without_log)
         self.violations += checker.check(self.ledger)
@@ -183,20 +198,21 @@ def main():
     scratch = scratch_of(options)
     print(f"seed {options.seed}, data in {scratch}", flush=True)
     rng = random.Random(options.seed)
-    template = Template(options, scratch)
-    profile = Run(template, "profile", (0, "")).run()
-    points = list(points_of(profile.calls))
-    recovery = profile.recovery_calls
-    print(f"{len(profile.calls)} calls, {recovery} of recovery; {len(points)} points", flush=True)
-    if options.points and options.points < len(points):
-        # One from each stretch of the scenario: recovery, flushes and the end are all in it.
-        stretch = len(points) / options.points
-        points = [points[int((it + rng.random()) * stretch)] for it in range(options.points)]
+    violations, points, calls = [], [], {}
+    for template in templates(options, scratch):
+        profile = Run(template, f"{template.name}-profile", (0, "")).run()
+        violations += profile.violations
+        calls[template.name] = len(profile.calls)
+        starting = profile.recovery_calls
+        found = [(template, it, starting) for it in points_of(profile.calls)]
+        points += found
+        print(f"{template.name}: {len(profile.calls)} calls, {starting} until it is ready;", end="")
+        print(f" {len(found)} points", flush=True)
     runs = []
-    for number, point in enumerate(points):
-        again = rng.randint(1, recovery) if recovery and rng.random() < 0.5 else 0
-        runs.append(Run(template, f"point-{number}", point, again))
-    violations, hits = profile.violations, collections.Counter()
+    for number, (template, point, starting) in enumerate(sample(options, rng, points)):
+        again = rng.randint(1, starting) if starting and rng.random() < 0.5 else 0
+        runs.append(Run(template, f"{template.name}-{number}", point, again))
+    hits = collections.Counter()
     with ThreadPoolExecutor(options.jobs) as pool:
         for number, run in enumerate(pool.map(Run.run, runs), 1):
             violations += run.violations
@@ -206,12 +222,11 @@ def main():
     for place, count in sorted(hits.items()):
         print(f"{count:>5}  {place}")
     counts = {
-        "calls": len(profile.calls),
-        "calls_of_recovery": recovery,
+        "calls": calls,
         "points": len(runs),
+        "of_points": len(points),
         "passed_by": hits["passed by"],
         "killed_again_in_recovery": sum(it.is_hit_again for it in runs),
-        "places": len(hits) - (1 if hits["passed by"] else 0),
         "acknowledged": sum(it.ledger.counts["acknowledged"] for it in runs),
         "unknown": sum(it.ledger.counts["unknown"] for it in runs),
         "points_with_violations": sum(bool(it.violations) for it in runs),

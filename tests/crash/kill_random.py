@@ -16,14 +16,14 @@ from ledger import ACKNOWLEDGED, REFUSED, UNKNOWN, Ledger, Violation
 from server import Died, Server, arguments, finish, scratch_of
 
 
-def settings(rng):
+def settings(options, rng):
     """What differs from start to start; small segments, so that many of them come and go."""
     return {
         "flush_interval": rng.choice(("100ms", "300ms", "300ms", "1s")),
         "flush_bytes": rng.choice(("1MiB", "4MiB")),
         "memory_limit": "256MiB",
         "shards": rng.choice((1, 2, 2, 3)),
-        "wal_segment_bytes": "1MiB",
+        "wal_segment_bytes": options.segment_bytes or "1MiB",
     }
 
 
@@ -41,7 +41,7 @@ class Run:
         self.violations = []
 
     def start(self):
-        self.recoveries.append(self.server.start(**settings(self.rng)))
+        self.recoveries.append(self.server.start(**settings(self.options, self.rng)))
 
     def load_and_kill(self):
         """Load, killed in the middle of it."""
@@ -56,7 +56,7 @@ class Run:
 
     def kill_in_recovery(self):
         """Starts again and kills it on the way, or soon after."""
-        self.server.spawn(**settings(self.rng))
+        self.server.spawn(**settings(self.options, self.rng))
         time.sleep(self.rng.uniform(0, 1.5 * max(self.recoveries[-20:])))
         if not self.server.is_alive():
             raise Died(f"status {self.server.process.returncode} in recovery\n{self.server.log()}")

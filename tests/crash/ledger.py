@@ -15,7 +15,8 @@ refused alone, or with all of them. It is
     unknown        the connection broke: stored whole, or not at all
 
 With `retry_share` a part of the acknowledged requests and all unknown ones are sent again, the same
-bytes, as clients do that missed an answer: they have to be stored once all the same.
+bytes, as clients do that missed an answer: they have to be stored once all the same. Those with bad
+rows are not: a bad row has no time of its own.
 
 Rows are a function of seed and client; only the answers depend on the server.
 """
@@ -257,9 +258,10 @@ class Client:
             request.round = self.ledger.round
             self.ledger.open[request.id] = request
             is_kept = self.send(address, request)
-            if is_kept and self.retries.random() < self.ledger.retry_share:
+            is_retried = self.ledger.retry_share and not request.form.bad
+            if is_kept and is_retried and self.retries.random() < self.ledger.retry_share:
                 is_kept = self.send(address, request)
-            if request.state != UNKNOWN or not self.ledger.retry_share:
+            if request.state != UNKNOWN or not is_retried:
                 request.body = None
             if request.answer == "503":
                 # As a good client would, but not as long as Retry-After asks: the test waits.
@@ -283,7 +285,7 @@ class Ledger:
         self.open, self.round = {}, None
         self.counts = {ACKNOWLEDGED: 0, REFUSED: 0, UNKNOWN: 0, "rows": 0}
         self.violations = []
-        self.acknowledged_at, self.refusals = 0.0, 0
+        self.acknowledged_at, self.acknowledged_sent, self.refusals = 0.0, 0.0, 0
         self.clients = [Client(number, self) for number in range(clients)]
 
     def answered(self, request, answer, text):
@@ -294,7 +296,7 @@ class Ledger:
         state = UNKNOWN
         if (status == 204 and not told) if not form.bad else (form.is_partial and is_partly):
             state = ACKNOWLEDGED
-            self.acknowledged_at = time.monotonic()
+            self.acknowledged_at, self.acknowledged_sent = time.monotonic(), request.sent
         elif form.bad and not form.is_partial and status == 400:
             state = REFUSED
         elif status == 503:
@@ -329,4 +331,3 @@ class Ledger:
             if request.state == ACKNOWLEDGED:
                 self.counts["rows"] += request.rows()
         self.open.clear()
-

@@ -60,7 +60,8 @@ def by_deltalake(directory, columns):
 
 def by_clickhouse(directory, columns):
     query = query_of(columns, f"deltaLakeLocal('{directory}')")
-    return plain(pyarrow.table(chdb.query(query, "ArrowTable")).to_pylist_rows())
+    rows = chdb.query(query, "ArrowTable").to_pylist()
+    return plain([tuple(row.values()) for row in rows])
 
 
 def by_us(directory, columns):
@@ -84,8 +85,9 @@ READERS = {"DuckDB": by_duckdb, "deltalake": by_deltalake, "ClickHouse": by_clic
 
 
 def tables_of(data_dir):
+    """The tables of the ledger; that of rejected rows has other columns."""
     found = sorted(data_dir.glob("tables/*/*/_delta_log"))
-    return [it.parent for it in found if it.parent.name != "%5Frejected"]
+    return [it.parent for it in found if not it.parent.name.endswith("rejected")]
 
 
 def columns_of(directory):

@@ -17,10 +17,10 @@ import pyarrow
 import pyarrow.parquet
 
 from checker import DAYS, Checker, check_totals
-from ledger import ACKNOWLEDGED, REFUSED, UNKNOWN, Ledger, row_values, time_of
+from ledger import ACKNOWLEDGED, REFUSED, TARGETS, UNKNOWN, Ledger, row_values, time_of
 
-NAMES = {"alpha": "alpha", "beta/week": "beta%2Fweek", "cpu": "cpu", "mem load": "mem%20load"}
-NAMES["Disk"] = "%44isk"
+# Any distinct names of directories do.
+NAMES = {it: it.replace("/", ".").replace(" ", ".") for it in sum(TARGETS, ())}
 FIELDS = {"time": "timestamp", "time_ns": "short", "client": "string", "request": "long"}
 FIELDS |= {"n": "long", "target": "string", "v": "double", "date": "date"}
 CHECKPOINT = pyarrow.schema(
@@ -31,14 +31,27 @@ CHECKPOINT = pyarrow.schema(
                 "path": pyarrow.string(),
                 "partitionValues": pyarrow.map_(pyarrow.string(), pyarrow.string()),
                 "size": pyarrow.int64(),
+                "modificationTime": pyarrow.int64(),
+                "dataChange": pyarrow.bool_(),
                 "stats": pyarrow.string(),
             }
         ),
         "metaData": pyarrow.struct(
             {
+                "id": pyarrow.string(),
+                "format": pyarrow.struct(
+                    {
+                        "provider": pyarrow.string(),
+                        "options": pyarrow.map_(pyarrow.string(), pyarrow.string()),
+                    }
+                ),
                 "schemaString": pyarrow.string(),
                 "partitionColumns": pyarrow.list_(pyarrow.string()),
+                "configuration": pyarrow.map_(pyarrow.string(), pyarrow.string()),
             }
+        ),
+        "protocol": pyarrow.struct(
+            {"minReaderVersion": pyarrow.int32(), "minWriterVersion": pyarrow.int32()}
         ),
     }
 )
@@ -90,22 +103,34 @@ class Store:
         table = table.set_column(1, "time_ns", table["time_ns"].cast("int16"))
         file = self.directory(target) / path
         file.parent.mkdir(parents=True, exist_ok=True)
+        footer = {"peristyle.database": target[0], "peristyle.measurement": target[1]}
+        table = table.replace_schema_metadata(footer)
         pyarrow.parquet.write_table(table, file)
         ns = [row["n"] for row in rows]
         stats = {"numRecords": len(rows), "minValues": {"n": min(ns)}, "maxValues": {"n": max(ns)}}
         add = {"path": path.replace("=", "%3D"), "size": file.stat().st_size}
         add |= {"partitionValues": {"date": path[5:15]}, "stats": json.dumps(stats)}
-        return {"add": add}
+        return {"add": add | {"modificationTime": 1, "dataChange": True}}
 
     def metadata(self):
         columns = FIELDS | {f"w{it}": ("string" if it % 2 else "long") for it in range(12)}
-        schema = {"fields": [{"name": k, "type": v} for k, v in columns.items()]}
-        return {"schemaString": json.dumps(schema), "partitionColumns": ["date"]}
+        fields = [
+            {"name": name, "type": kind, "nullable": name != "time", "metadata": {}}
+            for name, kind in columns.items()
+        ]
+        return {
+            "id": "00000000-0000-4000-8000-000000000000",
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": json.dumps({"type": "struct", "fields": fields}),
+            "partitionColumns": ["date"],
+            "configuration": {},
+        }
 
     def append(self, target, version, actions):
         actions = [{"txn": {"appId": "i/0", "version": version}}, *actions]
         if version == 0:
-            actions.insert(0, {"metaData": self.metadata()})
+            protocol = {"minReaderVersion": 1, "minWriterVersion": 2}
+            actions = [{"protocol": protocol}, {"metaData": self.metadata()}, *actions]
         text = "".join(json.dumps(it) + "\n" for it in actions)
         (self.log(target) / f"{version:020}.json").write_text(text)
 
@@ -118,12 +143,12 @@ class Store:
             path.unlink()
         for row in rows:
             if "add" in row:
-                row["add"] = row["add"] | {
-                    "partitionValues": list(row["add"]["partitionValues"].items())
-                }
+                row["add"]["partitionValues"] = list(row["add"]["partitionValues"].items())
         table = pyarrow.Table.from_pylist(rows, schema=CHECKPOINT)
         name = f"{version:020}.checkpoint.parquet"
         pyarrow.parquet.write_table(table, self.log(target) / name)
+        last = json.dumps({"version": version, "size": len(rows)})
+        (self.log(target) / "_last_checkpoint").write_text(last)
 
 
 class Case:

@@ -35,6 +35,7 @@ def arguments(description, **defaults):
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--scratch", type=Path, help="directory for data (default: a temporary)")
     parser.add_argument("--server-arguments", default="", help="more options for `peristyle`")
+    parser.add_argument("--segment-bytes", help="size of a WAL segment (default: small)")
     parser.add_argument(
         "--without-log",
         action="store_true",
@@ -68,8 +69,8 @@ class Server:
         self.more = shlex.split(options.server_arguments)
         self.log_path = Path(log or f"{data_dir}.log")
         self.process = None
-        self.pid = None
         self.address = None
+        self.kill_signal = signal.SIGKILL
 
     def command(self, settings):
         """What starts it. A setting that this binary does not know is left out."""
@@ -81,9 +82,9 @@ class Server:
         return command + self.more
 
     def spawn(self, under=(), environment=None, **settings):
-        """Starts the process, behind the command `under`, and does not wait."""
+        """Starts the process, behind the tracer's command `under`, and does not wait."""
         self.address = None
-        self.pid = None
+        self.kill_signal = signal.SIGUSR1 if under else signal.SIGKILL
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [*under, *self.command(settings)],
@@ -92,20 +93,12 @@ class Server:
                 stderr=log,
                 env=os.environ | (environment or {}),
             )
-        if not under:
-            self.pid = self.process.pid
 
     def trace(self, log, act=(), **settings):
         """Starts it under `tracer.py`, which does `act` and lists the calls in `log`."""
         log.unlink(missing_ok=True)
-        tracer = [sys.executable, str(HERE / "tracer.py"), "--under", str(self.data_dir)]
+        tracer = [sys.executable, "-B", str(HERE / "tracer.py"), "--under", str(self.data_dir)]
         self.spawn([*tracer, "--log", str(log), *act, "--"], **settings)
-        while not (log.exists() and log.read_bytes().count(b"\n")):
-            if self.process.poll() is not None:
-                raise Died(f"the tracer ended\n{self.log()}")
-            time.sleep(0.002)
-        with open(log, encoding="utf-8") as lines:
-            self.pid = json.loads(lines.readline())["pid"]
 
     def wait_ready(self):
         """Waits until it is ready; returns the seconds that took, or raises `Died`."""
@@ -152,9 +145,8 @@ class Server:
         return json.loads(text)
 
     def kill(self):
-        """SIGKILL to this process and no other; waits for its end."""
-        if self.process.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+        """SIGKILL to this process and no other; waits for its end. The tracer passes it on."""
+        self.process.send_signal(self.kill_signal)
         self.process.wait(END_SECONDS)
 
     def end(self, times=1):
@@ -162,8 +154,7 @@ class Server:
         begin = time.monotonic()
         for number in range(times):
             time.sleep(0.02 if number else 0)
-            if self.process.poll() is None:
-                os.kill(self.pid, signal.SIGTERM)
+            self.process.send_signal(signal.SIGTERM)
         return self.ended(begin)
 
     def ended(self, begin=None, seconds=END_SECONDS):

@@ -11,7 +11,6 @@
   acknowledged, and rows go on to be published by age.
 """
 
-import os
 import random
 import time
 from pathlib import Path

@@ -15,12 +15,13 @@ all others pass, and calls on sockets and other directories are not counted.
     EIO      call N is not done and fails with this error; the process lives
     ENOSPC   so do call N and, for S seconds, all others that need space
 
-FILE gets a JSON line with the process id first, then one for each call, and one when something was
-done to it. The status is the program's own, 128 + n when signal n ended it. Linux on x86_64; needs
-no rights beyond ptrace.
+FILE gets a JSON line for each call, and one more when something was done to it. SIGTERM is passed
+on, SIGUSR1 as SIGKILL. The status is the program's own, 128 + n when signal n ended it. Linux on
+x86_64; needs no rights beyond ptrace.
 """
 
 import argparse
+import contextlib
 import ctypes
 import errno
 import json
@@ -108,6 +109,7 @@ def start(arguments):
     if child == 0:
         try:
             os.kill(os.getpid(), signal.SIGSTOP)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
             install_filter()
             os.execvp(arguments[0], arguments)
         except OSError as error:
@@ -124,7 +126,7 @@ class Tracer:
         self.under = os.path.realpath(options.under)
         self.options = options
         self.log = open(options.log, "w", encoding="utf-8")
-        self.count = 0
+        self.count, self.result = 0, None
         self.full_until = 0.0
         self.dying = set()
 
@@ -132,8 +134,11 @@ class Tracer:
         self.log.write(json.dumps(record) + "\n")
         self.log.flush()
 
-    def kill(self):
-        os.kill(self.child, signal.SIGKILL)
+    def kill(self, number=signal.SIGKILL):
+        if self.result is None:
+            # It may have ended at this moment.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.child, number)
 
     def text_at(self, address):
         """The string at `address` of the traced process."""
@@ -178,8 +183,8 @@ class Tracer:
         self.count += 1
         with open(f"/proc/{thread}/comm", encoding="utf-8") as comm:
             where = {"thread": comm.read().strip(), "path": path[len(self.under) + 1 :]}
-        self.write(n=self.count, call=name, **where)
         now, act = time.monotonic(), self.options.do
+        self.write(n=self.count, call=name, **where, time=now)
         if self.count == self.options.at and act:
             self.full_until = now + self.options.seconds
         elif not (now < self.full_until and name in GROWS):
@@ -225,17 +230,22 @@ class Tracer:
 
     def run(self, arguments):
         """Follows all threads until the last has ended; returns the status of the program."""
+        passed_on = (signal.SIGTERM, signal.SIGUSR1)
+        signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
         self.child = start(arguments)
-        self.write(pid=self.child)
-        result = None
+        signal.signal(signal.SIGTERM, lambda *_: self.kill(signal.SIGTERM))
+        signal.signal(signal.SIGUSR1, lambda *_: self.kill())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
         while True:
             try:
                 thread, status = os.waitpid(-1, WAIT_ALL)
             except ChildProcessError:
-                return result
+                # What is asked of a tracer that ends must not change its status.
+                signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
+                return self.result
             if not os.WIFSTOPPED(status):
                 if thread == self.child:
-                    result = os.waitstatus_to_exitcode(status)
+                    self.result = os.waitstatus_to_exitcode(status)
                 continue
             stop, event, resume, passed = os.WSTOPSIG(status), status >> 16, CONT, 0
             if event == EVENT_SECCOMP:
@@ -261,8 +271,6 @@ def main():
     options = parser.parse_args()
     if platform.machine() != "x86_64":
         sys.exit(f"tracer: expected x86_64, found {platform.machine()}")
-    # The end of the program is the end of the tracer, whoever is asked to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     result = Tracer(options).run(options.program)
     sys.exit(result if result >= 0 else 128 - result)
 
