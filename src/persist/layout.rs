@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! <data-dir>/tables/<database>/<measurement>/date=YYYY-MM-DD/<instance>-<sequence>-<part>.parquet
-//!                   mydb~2Fautogen/~43~50~55/date=2026-11-22/9b1c03de-000000000000002a-0000.parquet
+//!                   mydb@2Fautogen/@43@50@55/date=2026-11-22/9b1c03de-000000000000002a-0000.parquet
 //! ```
 //!
 //! A name from a client becomes exactly one component, by [`encode_name`]. The mapping is
 //! injective, also on file systems that ignore case, and can be read back by [`decode_name`] while
-//! the component has no `~~`; the real name is in the file's metadata in any case.
+//! the component has no `@@`; the real name is in the file's metadata in any case.
 //! `schemas/segment.md` states the rules for readers.
 
 use std::path::PathBuf;
@@ -23,10 +23,11 @@ const COMPONENT_BYTES_MAX: usize = 180;
 /// What is kept of a component that is cut.
 const KEPT_BYTES_MAX: usize = 100;
 /// Before the two digits of a byte that does not stand for itself. Not `%`: `DuckDB`, delta-rs and
-/// `ClickHouse` decode the path of a Delta table once too often, and find no table below a `%41`.
-const ESCAPE: char = '~';
+/// `ClickHouse` decode the path of a Delta table once too often, and find no table below a `%41`; nor `~`,
+/// which object stores advise against.
+const ESCAPE: char = '@';
 /// Component of the empty name; no other name gives a lone escape.
-const EMPTY: &str = "~";
+const EMPTY: &str = "@";
 /// Names that Windows gives to devices, whatever their extension.
 const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
 /// Devices that are followed by one digit.
@@ -34,10 +35,10 @@ const NUMBERED_DEVICES: [&str; 2] = ["com", "lpt"];
 
 /// `name` as one path component of at most 255 bytes.
 ///
-/// `[a-z0-9_-]` and `.` stand for themselves, every other byte is `~XX`. A component never begins
+/// `[a-z0-9_-]` and `.` stand for themselves, every other byte is `@XX`. A component never begins
 /// with `.`, `_` or `-` (hidden files, files that Spark skips, options), never ends with `.` and is
-/// never a device of Windows: the byte that would make it so is `~XX` too.
-/// Beyond 180 bytes it is its first 100, `~~`, and the 128-bit xxHash3 of `name` in hex.
+/// never a device of Windows: the byte that would make it so is `@XX` too.
+/// Beyond 180 bytes it is its first 100, `@@`, and the 128-bit xxHash3 of `name` in hex.
 pub fn encode_name(name: &str) -> String {
     if name.is_empty() {
         return EMPTY.to_owned();
@@ -64,7 +65,7 @@ pub fn encode_name(name: &str) -> String {
     }
     if component.len() > COMPONENT_BYTES_MAX {
         component.truncate(KEPT_BYTES_MAX);
-        let hash = format!("~~{:032x}", XxHash3_128::oneshot(name.as_bytes()));
+        let hash = format!("@@{:032x}", XxHash3_128::oneshot(name.as_bytes()));
         component.push_str(&hash);
     }
     component
