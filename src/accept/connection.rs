@@ -101,7 +101,7 @@ async fn dispatch(
             };
             Ok(status::tables(&databases, engine.tables(database.as_deref())))
         }
-        Endpoint::Health => Ok(status::health()),
+        Endpoint::Health => Ok(status::health(engine.durability())),
         Endpoint::Ready => Ok(status::ready(engine)),
         Endpoint::Ping => Ok(status::ping(parameters().verbose.as_deref())),
         Endpoint::Metrics => Ok(response::prometheus(engine.stats().prometheus())),

@@ -3,16 +3,18 @@
 use std::fmt::Write;
 
 use super::response::{self, Answer, quote};
+use crate::durability::Durability;
 use crate::engine::{Engine, TableInfo};
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Alive; the JSON of `InfluxDB` 2.
-pub(super) fn health() -> Answer {
+/// Alive; the JSON of `InfluxDB` 2, and what an acknowledged row has survived.
+pub(super) fn health(durability: Durability) -> Answer {
+    let durability = durability.name();
     response::json(format!(
         "{{\"name\":\"{NAME}\",\"message\":\"ready for queries and writes\",\"status\":\"pass\",\
-         \"checks\":[],\"version\":\"{VERSION}\"}}"
+         \"checks\":[],\"version\":\"{VERSION}\",\"durability\":\"{durability}\"}}"
     ))
 }
 

@@ -762,7 +762,7 @@ fn the_server_says_how_it_is() {
         answer.body,
         format!(
             "{{\"name\":\"peristyle\",\"message\":\"ready for queries and writes\",\
-             \"status\":\"pass\",\"checks\":[],\"version\":\"{version}\"}}"
+             \"status\":\"pass\",\"checks\":[],\"version\":\"{version}\",\"durability\":\"fsync\"}}"
         )
     );
     assert_eq!(client.get("/ready").status, 200);
