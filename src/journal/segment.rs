@@ -23,6 +23,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::error::{Damage, JournalError, Operation};
@@ -293,6 +294,30 @@ impl Segment {
             &self.path,
             OPENING_OFFSET,
         ))
+    }
+
+    /// Writes a part of the stream again as it is.
+    pub(super) fn write_again(&mut self, part: Range<u64>) -> Result<(), JournalError> {
+        let mut bytes = vec![0; FILL_BYTES];
+        let mut offset = HEADER_BYTES + part.start;
+        while offset < HEADER_BYTES + part.end {
+            let left = usize::try_from(HEADER_BYTES + part.end - offset).unwrap_or(FILL_BYTES);
+            let bytes = bytes.get_mut(..left.min(FILL_BYTES)).unwrap_or_default();
+            self.seek(offset)?;
+            self.file.read_exact(bytes).map_err(JournalError::io(
+                Operation::Read,
+                &self.path,
+                offset,
+            ))?;
+            self.seek(offset)?;
+            self.file.write_all(bytes).map_err(JournalError::io(
+                Operation::Write,
+                &self.path,
+                offset,
+            ))?;
+            offset += bytes.len() as u64;
+        }
+        Ok(())
     }
 
     /// Syncs what was written. After an error nobody may do it again.
