@@ -140,22 +140,18 @@ impl<'a> Reader<'a> {
                 return Ok(false);
             }
             let place = self.place;
-            match self.read_record()? {
-                Some(head) => {
-                    self.last = head.sequence;
-                    if head.durable > self.known {
-                        self.known = head.durable;
-                        // The first record of a group, or a mark behind it.
-                        self.unsure = if head.is_mark() { self.place } else { place };
-                    }
-                    if !head.is_mark() {
-                        return Ok(true);
-                    }
-                }
-                None => {
-                    self.jump(place, self.last);
-                    return Ok(false);
-                }
+            let Some(head) = self.read_record()? else {
+                self.jump(place, self.last);
+                return Ok(false);
+            };
+            self.last = head.sequence;
+            if head.durable > self.known {
+                self.known = head.durable;
+                // The first record of a group, or a mark behind it.
+                self.unsure = if head.is_mark() { self.place } else { place };
+            }
+            if !head.is_mark() {
+                return Ok(true);
             }
         }
     }
@@ -175,17 +171,12 @@ impl<'a> Reader<'a> {
                 return segment.opening().is_some() || self.salvaged == Some(at);
             }
             match self.log.next_opening(at) {
-                Some(next) if self.continues(next, 0, self.last) => {
+                Some(next) if next.continues(0, self.last) => {
                     self.jump(Place { at: at + 1, offset: 0 }, self.last);
                 }
                 _ => return false,
             }
         }
-    }
-
-    /// Whether `next` is what a segment says into which record `sequence` runs, up to `first`.
-    fn continues(&self, next: &Opening, first: u64, sequence: u64) -> bool {
-        !next.is_resumed && next.first_record == first && next.sequence_before == sequence
     }
 
     /// Reads a record or mark; `None` when there is no good one.
@@ -231,7 +222,7 @@ impl<'a> Reader<'a> {
     fn borders_agree(&self, begin: Place, sequence: u64) -> bool {
         let mut first = self.place.offset;
         for at in (begin.at..self.place.at).rev() {
-            let agrees = |next: &Opening| self.continues(next, first, sequence);
+            let agrees = |next: &Opening| next.continues(first, sequence);
             if !self.log.next_opening(at).is_some_and(agrees) {
                 return false;
             }

@@ -123,6 +123,11 @@ pub(super) struct Opening {
 }
 
 impl Opening {
+    /// Whether this is what a segment says into which record `sequence` runs, up to `first`.
+    pub(super) fn continues(&self, first: u64, sequence: u64) -> bool {
+        !self.is_resumed && self.first_record == first && self.sequence_before == sequence
+    }
+
     pub(super) fn encode(&self, salt: u32) -> Block {
         let how: u32 = if self.is_resumed { 2 } else { 1 };
         block(
