@@ -106,12 +106,11 @@ impl Entry<'_> {
     /// The bytes, in one or more pieces: each an entry of its own, all together the same.
     pub(super) fn encode(&self) -> Vec<Vec<u8>> {
         let bytes = self.encode_whole();
-        if bytes.len() > ENTRY_BYTES_MAX {
-            if let Some((first, second)) = self.halves() {
-                let mut pieces = first.encode();
-                pieces.extend(second.encode());
-                return pieces;
-            }
+        let halves = if bytes.len() > ENTRY_BYTES_MAX { self.halves() } else { None };
+        if let Some((first, second)) = halves {
+            let mut pieces = first.encode();
+            pieces.extend(second.encode());
+            return pieces;
         }
         vec![bytes]
     }

@@ -28,7 +28,7 @@
 //! | power cut before a group's sync | the log ends before its first record that is not whole |
 //! | power cut while a segment is made | a spare, or a segment that was never begun: no records |
 //! | power cut while one is recycled | it is there or not; it is the oldest, all of it published |
-//! | power cut in recovery | nothing of the log was touched |
+//! | power cut in recovery | the log is as it was: it is written over with its own bytes |
 //! | a sync fails, a write fails | [`JournalError`] to all, for ever; the process has to end |
 //! | no space for a new segment | no reservations, until there is; what has room is written |
 //! | no space in room that there was | the write is tried until it succeeds |

@@ -72,8 +72,8 @@ pub struct Torn {
 pub(super) enum Verdict {
     /// Nothing was begun there.
     Clean,
-    /// It was on disk.
-    Damaged(JournalError),
+    /// It was on disk, and so was everything up to `known`.
+    Damaged { error: JournalError, known: u64 },
     /// It was not finished.
     Torn(Torn),
 }
@@ -90,6 +90,10 @@ pub(super) struct Reader<'a> {
     file: Option<BufReader<Box<dyn DiskFile>>>,
     /// Sequence of the last good record.
     pub(super) last: u64,
+    /// Highest sequence that was on disk, by what was read.
+    known: u64,
+    /// Where the records behind `known` begin.
+    unsure: Place,
     entry_bytes: usize,
     payload: Vec<u8>,
 }
@@ -107,8 +111,20 @@ impl<'a> Reader<'a> {
             place = Place { at: place.at + 1, offset: place.offset - segment.capacity() };
         }
         let last = opening.map_or(0, |it| it.sequence_before);
-        let payload = Vec::new();
-        Self { log, checksums, place, salvaged: None, file: None, last, entry_bytes: 0, payload }
+        let known = opening.map_or(0, |it| it.durable);
+        let (unsure, payload) = (place, Vec::new());
+        Self {
+            log,
+            checksums,
+            place,
+            salvaged: None,
+            file: None,
+            last,
+            known,
+            unsure,
+            entry_bytes: 0,
+            payload,
+        }
     }
 
     /// Goes on at another place, behind record `last`.
@@ -124,17 +140,18 @@ impl<'a> Reader<'a> {
                 return Ok(false);
             }
             let place = self.place;
-            match self.read_record()? {
-                Some(head) => {
-                    self.last = head.sequence;
-                    if !head.is_mark() {
-                        return Ok(true);
-                    }
-                }
-                None => {
-                    self.jump(place, self.last);
-                    return Ok(false);
-                }
+            let Some(head) = self.read_record()? else {
+                self.jump(place, self.last);
+                return Ok(false);
+            };
+            self.last = head.sequence;
+            if head.durable > self.known {
+                self.known = head.durable;
+                // The first record of a group, or a mark behind it.
+                self.unsure = if head.is_mark() { self.place } else { place };
+            }
+            if !head.is_mark() {
+                return Ok(true);
             }
         }
     }
@@ -147,23 +164,19 @@ impl<'a> Reader<'a> {
             if self.log.last_of(at) == Some(self.last) {
                 let next = self.log.next_opening(at).map_or(0, |it| it.sequence_before);
                 self.jump(Place { at: at + 1, offset: 0 }, next);
+                (self.known, self.unsure) = (self.last, self.place);
                 continue;
             }
             if offset < segment.capacity() {
                 return segment.opening().is_some() || self.salvaged == Some(at);
             }
             match self.log.next_opening(at) {
-                Some(next) if self.continues(next, 0, self.last) => {
+                Some(next) if next.continues(0, self.last) => {
                     self.jump(Place { at: at + 1, offset: 0 }, self.last);
                 }
                 _ => return false,
             }
         }
-    }
-
-    /// Whether `next` is what a segment says into which record `sequence` runs, up to `first`.
-    fn continues(&self, next: &Opening, first: u64, sequence: u64) -> bool {
-        !next.is_resumed && next.first_record == first && next.sequence_before == sequence
     }
 
     /// Reads a record or mark; `None` when there is no good one.
@@ -209,7 +222,7 @@ impl<'a> Reader<'a> {
     fn borders_agree(&self, begin: Place, sequence: u64) -> bool {
         let mut first = self.place.offset;
         for at in (begin.at..self.place.at).rev() {
-            let agrees = |next: &Opening| self.continues(next, first, sequence);
+            let agrees = |next: &Opening| next.continues(first, sequence);
             if !self.log.next_opening(at).is_some_and(agrees) {
                 return false;
             }
@@ -277,6 +290,12 @@ impl<'a> Reader<'a> {
         at + usize::from(is_begun || self.salvaged == Some(at))
     }
 
+    /// From where to where there are records of which nobody says that they were on disk. They
+    /// were in no group, or the last, or their sync has failed.
+    pub(super) fn unsure(&self) -> (Place, Place) {
+        (self.unsure, self.place)
+    }
+
     /// That the next record is not good, and was on disk.
     pub(super) fn damage(&self) -> JournalError {
         self.damaged(Damage::Record { sequence: self.last + 1 })
@@ -289,25 +308,25 @@ impl<'a> Reader<'a> {
         // A segment that is the oldest was begun durably, whatever its opening says: each record
         // that is left of it was acknowledged.
         let expected = if segment.opening().is_some() { self.last + 1 } else { 0 };
-        let mut later = 0;
+        let (mut later, mut known) = (0, None);
         for (behind, found) in self.log.segments.iter().enumerate().skip(at) {
-            if found.opening().is_some_and(|it| behind > at && it.durable >= expected) {
-                return Ok(Verdict::Damaged(self.damage()));
-            }
+            let opening = found.opening().filter(|_| behind > at);
+            known = known.max(opening.map(|it| it.durable));
             // What was never begun is looked at only where it would be the next.
             if behind > at + 1 && found.begun == Begun::No {
                 continue;
             }
             let offset = if behind == at { offset } else { 0 };
             let salt = found.salt().unwrap_or_default();
-            let is_known = self.log.scan(behind, offset, |_, bytes| {
+            self.log.scan(behind, offset, |_, bytes| {
                 let head = Head::decode(bytes, salt, expected, Checksums::Checked)?;
                 later += 1;
-                (head.durable >= expected).then_some(())
+                known = known.max(Some(head.durable));
+                None::<()>
             })?;
-            if is_known.is_some() {
-                return Ok(Verdict::Damaged(self.damage()));
-            }
+        }
+        if let Some(known) = known.filter(|known| *known >= expected) {
+            return Ok(Verdict::Damaged { error: self.damage(), known });
         }
         let file = self.log.path(segment.number);
         let torn = Torn { file, offset: HEADER_BYTES + offset, later };

@@ -78,20 +78,15 @@ impl Head {
         let mut fields = Fields(bytes.as_slice());
         let crc = fields.u32()?;
         let covered = fields.0;
-        let head = Self {
-            length: fields.u32()?,
-            sequence: fields.u64()?,
-            durable: fields.u64()?,
-            entry_bytes: fields.u32()?,
-            payload_crc: fields.u32()?,
-        };
-        let ahead = head.sequence.checked_sub(sequence_min)?;
-        let durable_max =
-            if head.is_mark() { head.sequence } else { head.sequence.checked_sub(1)? };
-        let is_possible = ahead < SEQUENCE_JUMP_MAX
-            && head.durable <= durable_max
-            && head.length <= PAYLOAD_BYTES_MAX
-            && head.entry_bytes <= head.length;
+        let (length, sequence) = (fields.u32()?, fields.u64()?);
+        if sequence.checked_sub(sequence_min)? >= SEQUENCE_JUMP_MAX {
+            return None;
+        }
+        let (durable, entry_bytes) = (fields.u64()?, fields.u32()?);
+        let head = Self { length, sequence, durable, entry_bytes, payload_crc: fields.u32()? };
+        let durable_max = if head.is_mark() { sequence } else { sequence.checked_sub(1)? };
+        let is_possible =
+            durable <= durable_max && length <= PAYLOAD_BYTES_MAX && entry_bytes <= length;
         let is_whole =
             || checksums == Checksums::Ignored || crc32c::crc32c_append(salt, covered) == crc;
         (is_possible && is_whole()).then_some(head)

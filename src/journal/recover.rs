@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::error::{JournalError, Operation};
 use super::log::{Found, Log};
-use super::reader::{Reader, Record, Salvage, Torn, Verdict};
-use super::segment::{self, Opening};
+use super::reader::{Place, Reader, Record, Salvage, Torn, Verdict};
+use super::segment::{self, Opening, Segment};
 use super::shared::{InUse, Setup, Shared, State};
 use super::spares::Spares;
 use super::writer::Writer;
@@ -23,8 +23,12 @@ pub struct Recovered {
     setup: Setup,
     log: Log,
     last: u64,
+    /// The highest sequence that some record had, be it lost or not.
+    taken: u64,
     /// How many segments hold the log; what is behind them is not of it.
     kept: usize,
+    /// Where the records begin and end that may not be on disk.
+    unsure: (Place, Place),
     records: u64,
     salvaged: Salvage,
     torn: Option<Torn>,
@@ -40,7 +44,7 @@ impl Recovered {
         let instance = log.instance().unwrap_or_else(new_instance);
         let directory = directory.to_owned();
         let mut reader = Reader::new(&log, options.checksums);
-        let (mut records, mut salvaged) = (0, Salvage::default());
+        let (mut records, mut taken, mut salvaged) = (0, 0, Salvage::default());
         let torn = loop {
             if reader.next()? {
                 reader.record()?;
@@ -50,17 +54,20 @@ impl Recovered {
             match reader.judge()? {
                 Verdict::Clean => break None,
                 Verdict::Torn(torn) => break Some(torn),
-                Verdict::Damaged(error) if !options.salvage => return Err(error),
-                Verdict::Damaged(_) => {
+                Verdict::Damaged { error, .. } if !options.salvage => return Err(error),
+                Verdict::Damaged { known, .. } => {
                     if !reader.salvage(&mut salvaged)? {
+                        salvaged.records += known.saturating_sub(reader.last);
+                        taken = known;
                         break None;
                     }
                 }
             }
         };
-        let (last, kept) = (reader.last, reader.kept());
+        let taken = reader.last.max(taken);
+        let (last, kept, unsure) = (reader.last, reader.kept(), reader.unsure());
         let setup = Setup { disk, directory, options: options.clone(), instance };
-        Ok(Self { instance, setup, log, last, kept, records, salvaged, torn })
+        Ok(Self { instance, setup, log, last, taken, kept, unsure, records, salvaged, torn })
     }
 
     /// The highest sequence in the journal; 0 when there is none.
@@ -110,8 +117,8 @@ impl Recovered {
     ///
     /// With [`Durability::Memory`] all files are removed: what they hold must be published.
     ///
-    /// A power cut in here leaves the same records: nothing that is part of the log is touched, and
-    /// what is behind its end is taken away from the far end.
+    /// A power cut in here leaves the same records: what is part of the log is written over with
+    /// the same bytes, and what is behind its end is taken away from the far end.
     ///
     /// # Errors
     /// When a file cannot be made or synced, or a thread cannot start.
@@ -120,7 +127,7 @@ impl Recovered {
         first_sequence: u64,
         on_failure: Box<dyn FnOnce(JournalError) + Send>,
     ) -> Result<Journal, JournalError> {
-        let before = self.last.max(first_sequence.saturating_sub(1));
+        let before = self.taken.max(first_sequence.saturating_sub(1));
         let mut state = State { assigned: before, durable: before, ..State::default() };
         state.on_failure = Some(on_failure);
         if self.setup.options.durability == Durability::Memory {
@@ -129,7 +136,7 @@ impl Recovered {
             return Ok(Journal::new(Arc::new(Shared::new(setup, state))));
         }
         self.make_directory()?;
-        self.sync_kept()?;
+        self.write_again()?;
         let filled = self.retire_rest()?;
         state.in_use = self.in_use();
         let next_number = match (self.kept().last(), self.log.segments.first()) {
@@ -194,13 +201,24 @@ impl Recovered {
         disk.sync_directory(parent).map_err(JournalError::io(Operation::Sync, parent, 0))
     }
 
-    /// Makes durable what was read. After a kill the last records may be in memory only, and the
-    /// log will say that they are on disk.
-    fn sync_kept(&self) -> Result<(), JournalError> {
-        for found in self.kept() {
-            let path = self.log.path(found.number);
-            let mut file = self.log.open(found.number)?;
-            file.sync_data().map_err(JournalError::io(Operation::Sync, &path, 0))?;
+    /// Makes durable what was read and may not be, for the log will say that it is.
+    ///
+    /// After a kill it may be in memory only. After a sync that failed it may be in memory, taken
+    /// for written, and nowhere else: a sync would do nothing. So the same bytes are written again.
+    /// A power cut in between finds each of them old or new, which is the same.
+    fn write_again(&self) -> Result<(), JournalError> {
+        let (begin, end) = self.unsure;
+        for (at, found) in self.kept().iter().enumerate().skip(begin.at) {
+            let Some(identity) = found.identity else { continue };
+            let (path, file) = (self.log.path(found.number), self.log.open(found.number)?);
+            let mut segment = Segment { identity, path, file };
+            if let Some(opening) = found.opening() {
+                segment.open(opening)?;
+            }
+            let first = if at == begin.at { begin.offset } else { 0 };
+            let last = if at == end.at { end.offset } else { identity.capacity() };
+            segment.write_again(first..last)?;
+            segment.sync()?;
         }
         Ok(())
     }

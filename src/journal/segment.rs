@@ -23,6 +23,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::error::{Damage, JournalError, Operation};
@@ -122,6 +123,11 @@ pub(super) struct Opening {
 }
 
 impl Opening {
+    /// Whether this is what a segment says into which record `sequence` runs, up to `first`.
+    pub(super) fn continues(&self, first: u64, sequence: u64) -> bool {
+        !self.is_resumed && self.first_record == first && self.sequence_before == sequence
+    }
+
     pub(super) fn encode(&self, salt: u32) -> Block {
         let how: u32 = if self.is_resumed { 2 } else { 1 };
         block(
@@ -293,6 +299,30 @@ impl Segment {
             &self.path,
             OPENING_OFFSET,
         ))
+    }
+
+    /// Writes a part of the stream again as it is.
+    pub(super) fn write_again(&mut self, part: Range<u64>) -> Result<(), JournalError> {
+        let mut bytes = vec![0; FILL_BYTES];
+        let mut offset = HEADER_BYTES + part.start;
+        while offset < HEADER_BYTES + part.end {
+            let left = usize::try_from(HEADER_BYTES + part.end - offset).unwrap_or(FILL_BYTES);
+            let bytes = bytes.get_mut(..left.min(FILL_BYTES)).unwrap_or_default();
+            self.seek(offset)?;
+            self.file.read_exact(bytes).map_err(JournalError::io(
+                Operation::Read,
+                &self.path,
+                offset,
+            ))?;
+            self.seek(offset)?;
+            self.file.write_all(bytes).map_err(JournalError::io(
+                Operation::Write,
+                &self.path,
+                offset,
+            ))?;
+            offset += bytes.len() as u64;
+        }
+        Ok(())
     }
 
     /// Syncs what was written. After an error nobody may do it again.

@@ -51,7 +51,9 @@ impl Writer {
                 // What became of these is not known: the process ends, and they are replayed or
                 // they are not there.
                 self.shared.fail(&error);
-                records.into_iter().for_each(|it| it.finish(Err(error.clone())));
+                for record in records {
+                    record.finish(Err(error.clone()));
+                }
                 return Err(error);
             }
             let last = records.last().map_or(self.synced, |it| it.sequence);
@@ -61,7 +63,9 @@ impl Writer {
             self.shared.lock().durable = last;
             self.shared.advanced.notify_all();
             self.shared.asked.notify_one();
-            records.into_iter().for_each(|it| it.finish(Ok(())));
+            for record in records {
+                record.finish(Ok(()));
+            }
             self.mark(false)?;
         }
         Ok(())
