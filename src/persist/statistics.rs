@@ -59,8 +59,8 @@ pub(super) fn of_columns(
             column.nulls += nulls;
             match chunk.statistics().and_then(|it| bounds(it, stored)) {
                 Some((min, max)) => {
-                    column.min = smaller(column.min.take(), min);
-                    column.max = larger(column.max.take(), max);
+                    column.min = column.min.filter(|it| is_below(it, &min)).or(Some(min));
+                    column.max = column.max.filter(|it| is_below(&max, it)).or(Some(max));
                 }
                 // A group of nothing but nulls has no bounds, and none is missing.
                 None => has_bounds &= u64::try_from(chunk.num_values()) == Ok(nulls),
@@ -110,16 +110,7 @@ fn decimal(bytes: &FixedLenByteArray) -> Bound {
     Bound::Decimal(bytes.iter().fold(sign, |value: i128, byte| (value << 8) | i128::from(*byte)))
 }
 
-/// The smaller of two bounds of one column.
-fn smaller(known: Option<Bound>, other: Bound) -> Option<Bound> {
-    Some(known.filter(|it| is_below(it, &other)).unwrap_or(other))
-}
-
-/// The larger of two bounds of one column.
-fn larger(known: Option<Bound>, other: Bound) -> Option<Bound> {
-    Some(known.filter(|it| is_below(&other, it)).unwrap_or(other))
-}
-
+/// Whether one bound of a column is below another of the same.
 fn is_below(left: &Bound, right: &Bound) -> bool {
     match (left, right) {
         (Bound::Decimal(left), Bound::Decimal(right)) => left < right,

@@ -124,26 +124,33 @@ fn array(
             });
             Arc::new(values.collect::<Decimal128Array>().with_precision_and_scale(20, 0)?)
         }
-        StoredType::Float64 => Arc::new(Float64Array::from_iter(bounds.map(|it| match it {
-            Some(Bound::F64(value)) => Some(*value).filter(|it| it.is_finite()),
-            _ => None,
-        }))),
-        StoredType::Int16 | StoredType::Int64 => {
-            Arc::new(Int64Array::from_iter(bounds.map(|it| match it {
-                Some(Bound::I64(value)) => Some(*value),
-                _ => None,
-            })))
-        }
-        StoredType::String => Arc::new(StringArray::from_iter(bounds.map(|it| match it {
-            Some(Bound::String(value)) => cut(value),
-            _ => None,
-        }))),
-        StoredType::Timestamp => {
+        StoredType::Float64 => {
             let values = bounds.map(|it| match it {
-                Some(Bound::Time(value)) => Some(*value).filter(|it| TIMES.contains(it)),
+                Some(Bound::F64(value)) if value.is_finite() => Some(*value),
                 _ => None,
             });
-            Arc::new(TimestampMicrosecondArray::from_iter(values).with_timezone("UTC"))
+            Arc::new(values.collect::<Float64Array>())
+        }
+        StoredType::Int16 | StoredType::Int64 => {
+            let values = bounds.map(|it| match it {
+                Some(Bound::I64(value)) => Some(*value),
+                _ => None,
+            });
+            Arc::new(values.collect::<Int64Array>())
+        }
+        StoredType::String => {
+            let values = bounds.map(|it| match it {
+                Some(Bound::String(value)) => cut(value),
+                _ => None,
+            });
+            Arc::new(values.collect::<StringArray>())
+        }
+        StoredType::Timestamp => {
+            let values = bounds.map(|it| match it {
+                Some(Bound::Time(value)) if TIMES.contains(value) => Some(*value),
+                _ => None,
+            });
+            Arc::new(values.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
         }
     }))
 }

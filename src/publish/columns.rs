@@ -72,7 +72,7 @@ pub(super) fn stated_kind(field: &StructField) -> Option<ColumnKind> {
 pub(super) fn to_delta(field: &Field) -> Option<StructField> {
     let data_type = delta_type(StoredType::of(field.data_type())?)?;
     let metadata = KEPT.iter().filter_map(|key| {
-        let value = field.metadata().get(*key)?;
+        let value = field.metadata().get(key)?;
         Some((*key, MetadataValue::String(value.clone())))
     });
     Some(StructField::nullable(field.name(), data_type).with_metadata(metadata))

@@ -219,7 +219,7 @@ impl Catalog {
             }
             results
         });
-        results.sort_by(|(left, _), (right, _)| left.cmp(right));
+        results.sort_by_key(|(path, _)| *path);
         let mut loaded = Loaded::default();
         for (path, result) in results {
             let directory = Path::new(TABLES).join(path.as_ref());

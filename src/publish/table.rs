@@ -34,7 +34,7 @@ use object_store::DynObjectStore;
 use super::error::Cause;
 use super::log::{ENGINE_INFO, Log, METRIC_FILES, METRIC_TXNS};
 use super::{Commit, Committed, TableState, adds, columns};
-use crate::schema::{DATE, METADATA_DATABASE, METADATA_MEASUREMENT, TIME};
+use crate::schema::{DATE, METADATA_DATABASE, METADATA_MEASUREMENT, StoredType, TIME};
 
 /// The table is the root of its store.
 const ROOT: &str = "file:///";
@@ -174,7 +174,7 @@ impl Table {
             // Whatever comes back but a new snapshot, the log is read before the next commit.
             self.is_stale = true;
             match result? {
-                Outcome::Committed(committed) => return self.committed(&committed),
+                Outcome::Committed(committed) => return Ok(self.committed(&committed)),
                 Outcome::Known(version) => {
                     self.is_stale = false;
                     return Ok(Committed { version, is_new: false, since_checkpoint: 0 });
@@ -204,16 +204,16 @@ impl Table {
     }
 
     /// Keeps the snapshot of the new version.
-    fn committed(&mut self, committed: &CommittedTransaction) -> Result<Committed, Cause> {
+    fn committed(&mut self, committed: &CommittedTransaction) -> Committed {
         if let Some(snapshot) = committed.post_commit_snapshot() {
             self.snapshot = Some(Arc::clone(snapshot));
             self.is_stale = false;
         }
-        Ok(Committed {
+        Committed {
             version: committed.commit_version(),
             is_new: true,
             since_checkpoint: committed.post_commit_stats().commits_since_checkpoint,
-        })
+        }
     }
 
     /// Version 0.
@@ -281,10 +281,7 @@ impl Table {
         commit: &Commit,
         txns: &[(String, i64)],
         paths: &[String],
-    ) -> Result<Outcome, Cause>
-    where
-        Transaction<S>: CommitTo,
-    {
+    ) -> Result<Outcome, Cause> {
         let mut transaction = transaction.with_operation_metrics([
             (METRIC_FILES, Some(commit.segments.len().to_string())),
             (METRIC_TXNS, Some(txns.len().to_string())),
@@ -302,7 +299,11 @@ impl Table {
                 .map_err(|error| KernelError::generic(error.to_string()))?;
             transaction.add_files(Box::new(ArrowEngineData::new(batch)));
         }
-        transaction.commit_to(&self.engine)
+        Ok(match transaction.commit(&self.engine)? {
+            CommitResult::Committed(committed) => Outcome::Committed(Box::new(committed)),
+            CommitResult::Conflicted(_) => Outcome::Lost,
+            CommitResult::Retryable(failed) => return Err(failed.error.into()),
+        })
     }
 
     /// Writes a checkpoint of the version in memory, and a checksum, so that the next start reads
@@ -322,23 +323,8 @@ enum Outcome {
     Committed(Box<CommittedTransaction>),
     /// The txns are in the log, at this version or before it.
     Known(u64),
-    /// Another commit was first, or the store did not say.
+    /// Another commit was first.
     Lost,
-}
-
-/// Both kinds of transaction.
-trait CommitTo {
-    fn commit_to(self, engine: &DefaultEngine<TokioMultiThreadExecutor>) -> Result<Outcome, Cause>;
-}
-
-impl<S: std::fmt::Debug> CommitTo for Transaction<S> {
-    fn commit_to(self, engine: &DefaultEngine<TokioMultiThreadExecutor>) -> Result<Outcome, Cause> {
-        Ok(match self.commit(engine)? {
-            CommitResult::Committed(committed) => Outcome::Committed(Box::new(committed)),
-            CommitResult::Conflicted(_) => Outcome::Lost,
-            CommitResult::Retryable(failed) => return Err(failed.error.into()),
-        })
-    }
 }
 
 /// The columns of the commit's files that the table has not, in the order of the commit's schema.
@@ -346,8 +332,7 @@ impl<S: std::fmt::Debug> CommitTo for Transaction<S> {
 fn missing_columns(commit: &Commit, table: Option<&StructType>) -> Result<Vec<StructField>, Cause> {
     for column in commit.segments.iter().flat_map(|it| &it.columns) {
         let field = commit.schema.field_with_name(&column.name).ok();
-        if field.and_then(|it| crate::schema::StoredType::of(it.data_type())) != Some(column.stored)
-        {
+        if field.and_then(|it| StoredType::of(it.data_type())) != Some(column.stored) {
             let (column, stored) = (column.name.clone(), column.stored);
             return Err(Cause::UnknownColumn { column, stored });
         }

@@ -117,7 +117,7 @@ pub enum StoredType {
     Int16,
     /// INT64.
     Int64,
-    /// BYTE_ARRAY, STRING.
+    /// `BYTE_ARRAY`, STRING.
     String,
     /// INT64, TIMESTAMP(MICROS, UTC).
     Timestamp,
