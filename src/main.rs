@@ -48,6 +48,7 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let engine = Engine::open(&Options {
         data_dir: config.data_dir.clone(),
         disk: Arc::new(LocalDisk),
+        log_store: None,
         durability: config.durability,
         wal_segment_bytes: config.wal_segment_bytes.0 as u64,
         wal_salvage: config.wal_salvage,
@@ -64,6 +65,7 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         limits: config.limits(),
         unsigned: config.unsigned,
         pins,
+        sabotage: None,
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut terminate = runtime.block_on(async { signal(SignalKind::terminate()) })?;

@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc as async_mpsc, oneshot};
 
-use super::FlushReport;
 use super::budget::Budget;
 use super::publisher::{Publisher, by_table};
 use super::retries::{Retries, recycle};
 use super::shard::{Command, Sealed, monotonic_clock};
 use super::writer::{Job, Outcome, Writers};
+use super::{FlushReport, Sabotage};
 use crate::error::{BusyReason, ServerError, WriteError};
 use crate::gather::{Chunk, Registry};
 use crate::journal::{Entry, Journal};
@@ -56,6 +56,7 @@ pub(super) enum Event {
 pub(super) struct Wiring {
     pub(super) registry: Arc<Registry>,
     pub(super) publisher: Arc<Publisher>,
+    pub(super) sabotage: Option<Sabotage>,
     pub(super) journal: Arc<Journal>,
     pub(super) retries: Arc<Retries>,
     pub(super) stats: Arc<Stats>,
@@ -267,6 +268,9 @@ impl Flusher {
 
     /// Notes that all rows of the records up to `published` are in jobs, or parked.
     fn end_round(&mut self, published: u64) {
+        if self.wiring.sabotage == Some(Sabotage::RecycleEarly) {
+            self.wiring.journal.recycle(published);
+        }
         if self.removing.is_empty() {
             self.rounds.push_back(Round { jobs_upto: self.next_job, published });
             self.recycle();

@@ -60,6 +60,7 @@ pub use crate::decode::msgpack::ItemError;
 pub use crate::decode::{Format, Precision, Reason, Rejection, Report};
 pub use crate::gather::AppendError;
 pub use crate::journal::Reservation;
+pub use crate::publish::LogStore;
 
 use self::budget::Budget;
 use self::flusher::{Event, Flusher};
@@ -83,6 +84,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// What the data directory is on.
     pub disk: Arc<dyn Disk>,
+    /// Where the Delta logs are, if not on the local disk.
+    pub log_store: Option<LogStore>,
     /// What an acknowledged row has survived.
     pub durability: Durability,
     /// Size of a journal file.
@@ -107,6 +110,19 @@ pub struct Options {
     pub unsigned: Unsigned,
     /// Measurements whose columns are known in advance.
     pub pins: Vec<PinnedSchema>,
+    /// For the tests that show that the tests can fail.
+    #[doc(hidden)]
+    pub sabotage: Option<Sabotage>,
+}
+
+/// A fault built in on purpose.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sabotage {
+    /// The journal is recycled when rows are sealed, not when they are published.
+    RecycleEarly,
+    /// Commits do not name the sequences of their rows.
+    OmitSequences,
 }
 
 /// The engine, shared by all threads.
@@ -188,6 +204,7 @@ impl Engine {
             flusher::Wiring {
                 registry: Arc::clone(&registry),
                 publisher,
+                sabotage: options.sabotage,
                 journal: Arc::clone(&journal),
                 retries: Arc::clone(&retries),
                 stats: Arc::clone(&stats),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Sabotage;
 use super::instance::Instance;
 use super::shard::Sealed;
 use crate::error::{BusyReason, ServerError, WriteError};
@@ -68,6 +69,7 @@ pub(super) struct Publisher {
     pub(super) catalog: Arc<Catalog>,
     /// What the commits of this data directory's journal go by.
     pub(super) instance: Instance,
+    pub(super) sabotage: Option<Sabotage>,
     /// The sequence that the next set of files is named by.
     pub(super) next_sequence: AtomicU64,
 }
@@ -88,6 +90,9 @@ impl Publisher {
         };
         let of_shard = |(shard, upto): (&u16, &u64)| (self.instance.shard(*shard), version(*upto));
         let mut txns: Vec<_> = rows.upto.iter().map(of_shard).collect();
+        if self.sabotage == Some(Sabotage::OmitSequences) {
+            txns.clear();
+        }
         txns.push((self.instance.segments(), version(sequence)));
         let commit = Commit {
             database: rows.measurement.database.to_string(),

@@ -75,7 +75,12 @@ impl Recovery {
         for database in survey.unfinished_drops() {
             store.remove_database(database)?;
         }
-        let catalog = Arc::new(Catalog::open(data_dir, publish::Options::default())?);
+        let publish_options = publish::Options::default();
+        let catalog = match &options.log_store {
+            Some(logs) => Catalog::open_store(Arc::clone(logs), publish_options)?,
+            None => Catalog::open(data_dir, publish_options)?,
+        };
+        let catalog = Arc::new(catalog);
         let loaded = catalog.load()?;
         restore(registry, &loaded.tables)?;
         for database in store.databases()? {
@@ -83,7 +88,8 @@ impl Recovery {
         }
         let next_sequence = remove_unpublished(&store, &catalog, &instance, &loaded.tables)?;
         let next_sequence = AtomicU64::new(next_sequence);
-        let mut publisher = Publisher { store, catalog, instance, next_sequence };
+        let sabotage = options.sabotage;
+        let mut publisher = Publisher { store, catalog, instance, sabotage, next_sequence };
         let report = Replay::new(registry, &publisher, &survey).run(&recovered)?;
         let last_sequence = recovered.last_sequence();
         let on_failure = move |error: JournalError| {

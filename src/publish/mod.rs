@@ -47,6 +47,9 @@ pub use error::{Cause, Operation, PublishError};
 
 use table::Table;
 
+/// Where Delta logs are, tables at its root.
+pub type LogStore = Arc<DynObjectStore>;
+
 /// Directory of the tables, below the data directory.
 const TABLES: &str = "tables";
 /// Threads that wait for the file system at the same time.

@@ -758,7 +758,7 @@ fn long_lists_become_several_records_and_long_bodies_span_segments() {
     let disk = SimDisk::new();
     let journal = start(open(&disk.shared(), &options(65536)).unwrap());
     let names: Vec<String> = (0..20).map(|it| format!("{it:065535}")).collect();
-    let column = |name| Column { name, kind: 1, role: 2, unit: "" };
+    let column = |name| Column { name, physical: name, kind: 1, role: 2, unit: "" };
     let columns: Vec<_> = names.iter().map(|name| column(name.as_str())).collect();
     let all = Columns { database: "db", measurement: "m", columns: Cow::Borrowed(&columns) };
     let last = journal.append_decision(&Entry::Columns(all));

@@ -30,6 +30,7 @@ pub fn options(data_dir: &Path) -> Options {
     Options {
         data_dir: data_dir.to_owned(),
         disk: Arc::new(LocalDisk),
+        log_store: None,
         durability: Durability::Fsync,
         wal_segment_bytes: 1 << 20,
         wal_salvage: false,
@@ -46,6 +47,7 @@ pub fn options(data_dir: &Path) -> Options {
         limits: Limits::DEFAULT,
         unsigned: Unsigned::Int64,
         pins: Vec::new(),
+        sabotage: None,
     }
 }
 

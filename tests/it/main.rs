@@ -42,6 +42,7 @@ mod number;
 
 mod persist;
 
+mod power;
 mod publish;
 
 mod schemas;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use peristyle::decode::Precision;
+use peristyle::disk::LocalDisk;
 use peristyle::limits::Limits;
 use peristyle::persist::{SegmentRequest, Store, layout, write_segments};
 use peristyle::publish::{Catalog, Cause, Commit, Operation, Options, PublishError, TableState};
@@ -27,7 +28,7 @@ struct Lake {
 impl Lake {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(directory.path()).unwrap());
+        let store = Arc::new(Store::open(Arc::new(LocalDisk), directory.path()).unwrap());
         Self { directory, store }
     }
 
@@ -70,6 +71,7 @@ fn flush(store: &Store, database: &str, body: &str, sequence: u64) -> Commit {
     let chunks = shard.chunks();
     let measurement = Arc::clone(&chunks.first().expect("rows").measurement);
     let request = SegmentRequest {
+        instance: "00000000".to_owned(),
         database: database.to_owned(),
         measurement: measurement.name.to_string(),
         schema: measurement.schema(),

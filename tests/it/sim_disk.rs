@@ -223,6 +223,20 @@ impl SimDisk {
         file.durable.clone_from(&file.bytes);
     }
 
+    /// All files below a directory.
+    pub fn all_files(&self, directory: &Path) -> BTreeSet<PathBuf> {
+        let world = self.world();
+        let is_in = |(path, node): &(&PathBuf, &u64)| {
+            path.starts_with(directory) && matches!(world.nodes[node], Node::File(_))
+        };
+        world.names.iter().filter(is_in).map(|(path, _)| path.clone()).collect()
+    }
+
+    /// The bytes of a file, if there is one.
+    pub fn try_bytes(&self, path: &Path) -> Option<Vec<u8>> {
+        self.world().file(path).ok().map(|file| file.bytes.clone())
+    }
+
     pub fn bytes(&self, path: &Path) -> Vec<u8> {
         self.world().file(path).unwrap().bytes.clone()
     }
