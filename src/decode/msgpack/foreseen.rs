@@ -1,12 +1,13 @@
 //! Rows like one before: the bytes between the values are compared, not read.
 //!
-//! Every row is first compared with the template that followed the last one before; whatever
-//! differs undoes the row, and it is read in full.
+//! Every row is first compared with the template that followed the last one before. Where all
+//! values stand in holes, the rows that are alike are compared first and appended together, column
+//! by column; whatever differs is undone, and read in full.
 
 use super::error::Key;
 use super::item::Decoder;
 use super::skip::Nesting;
-use super::template::{Clock, Hole, Part, Template, foresee};
+use super::template::{Clock, Hole, Part, Stretch, Template, foresee};
 use super::time;
 use super::token::Reader;
 use super::value::{Filled, append_fields, append_next};
@@ -15,18 +16,82 @@ use crate::decode::precision;
 use crate::gather::{ColumnIndex, Literal, SeriesIndex, TableBuilder, TableIndex};
 use crate::timestamp::Timestamp;
 
-/// Appends the values of `holes` to the open row of `table`; `None`: a column cannot hold one.
+/// Rows that are appended together, at most: their bytes are still in the nearest cache then.
+const RUN_ROWS_MAX: usize = 128;
+
+/// Rows that are appended together, at least: it costs a look at every column of the table.
+const RUN_ROWS_MIN: usize = 16;
+
+/// A row that was compared with a template.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    start: usize,
+    /// Where the stretch with the holes begins.
+    holes_at: usize,
+    time: Timestamp,
+    series: SeriesIndex,
+}
+
+/// Appends `rows`, whose values stand in `holes`, and says how many they were: less than all when
+/// a column cannot hold a value of the next one.
 #[inline(never)]
-fn append_holes(table: &mut TableBuilder, holes: &[Hole], stretch: &[u8]) -> Option<()> {
-    for Hole { at, column, is_float } in holes {
-        let value = *stretch.get(*at..)?.first_chunk::<8>()?;
-        let appended = if *is_float {
-            table.append_f64(*column, f64::from_be_bytes(value))
+fn append_rows(table: &mut TableBuilder, holes: &[Hole], rows: &[Row], bytes: &[u8]) -> usize {
+    if rows.len() >= RUN_ROWS_MIN {
+        if append_run(table, holes, rows, bytes).is_some() {
+            return rows.len();
+        }
+        table.rollback_row();
+    }
+    for (taken, row) in rows.iter().enumerate() {
+        if append_row(table, holes, row, bytes).is_none() {
+            table.rollback_row();
+            return taken;
+        }
+    }
+    rows.len()
+}
+
+/// The eight bytes of `hole` in `row`.
+#[inline(always)]
+fn value(bytes: &[u8], row: &Row, hole: &Hole) -> Option<[u8; 8]> {
+    bytes.get(row.holes_at + hole.at..)?.first_chunk::<8>().copied()
+}
+
+/// Appends `rows` column by column. `None`: a column cannot hold a value, or has another kind than
+/// it; what was appended is for the caller to undo.
+fn append_run(table: &mut TableBuilder, holes: &[Hole], rows: &[Row], bytes: &[u8]) -> Option<()> {
+    for hole in holes {
+        // They were compared, so they are there.
+        let values = rows.iter().map(|row| value(bytes, row, hole).unwrap_or_default());
+        if hole.is_float {
+            table.run_f64(hole.column)?.extend(values.map(f64::from_be_bytes));
         } else {
-            table.append_i64(*column, i64::from_be_bytes(value))
+            table.run_i64(hole.column)?.extend(values.map(i64::from_be_bytes));
+        }
+    }
+    let times = table.run_times();
+    for row in rows {
+        times.push(row.time);
+    }
+    if rows.iter().any(|row| row.series != SeriesIndex::NONE) {
+        table.run_series().extend(rows.iter().map(|row| row.series));
+    }
+    table.commit_rows(rows.len()).ok()
+}
+
+/// Appends one row; `None` as for [`append_run`].
+fn append_row(table: &mut TableBuilder, holes: &[Hole], row: &Row, bytes: &[u8]) -> Option<()> {
+    for hole in holes {
+        let value = value(bytes, row, hole)?;
+        let appended = if hole.is_float {
+            table.append_f64(hole.column, f64::from_be_bytes(value))
+        } else {
+            table.append_i64(hole.column, i64::from_be_bytes(value))
         };
         appended.is_ok().then_some(())?;
     }
+    table.set_series(row.series);
+    table.commit_row(row.time).ok()?;
     Some(())
 }
 
@@ -35,7 +100,7 @@ fn append_holes(table: &mut TableBuilder, holes: &[Hole], stretch: &[u8]) -> Opt
 ///
 /// The commonest values go straight to their columns: an error is large, and carrying one through
 /// the loop costs more than the value.
-#[inline(never)]
+#[inline(always)]
 fn append_known(
     table: &mut TableBuilder,
     fields: &[(Literal, ColumnIndex)],
@@ -62,20 +127,6 @@ fn append_known(
     Some(count)
 }
 
-/// Appends the fields at `it`, which stand under `key`.
-#[inline(never)]
-fn append_rest(
-    table: &mut TableBuilder,
-    body: Body<'_>,
-    it: &mut Reader<'_>,
-    key: Key,
-    text: &mut String,
-) -> Option<Filled> {
-    let mut filled = Filled::default();
-    append_fields(table, body, it, key, text, &mut filled).ok()?;
-    Some(filled)
-}
-
 impl<'a> Decoder<'a, '_> {
     /// Takes the rows at `it`, at most `most`, as long as each is like the one that is foreseen,
     /// and says how many they were.
@@ -90,14 +141,20 @@ impl<'a> Decoder<'a, '_> {
             && let Some(at) = foresee(&mut templates, last, self.body, it)
             && let Some(template) = templates.get(at)
         {
-            let Some(end) = self.row_like(template, *it) else {
-                self.database.table_mut(template.table).rollback_row();
-                break;
+            let most = if template.next == at { most - taken } else { 1 };
+            let (rows, is_refused) = match &template.holes {
+                Some(holes) => self.rows_like(template, holes, it, most),
+                None => (self.row_like(template, it), false),
             };
-            self.item_at = it.at;
-            it.at = end;
+            if is_refused && let Some(template) = templates.get_mut(at) {
+                // Or the rows behind the next refused one would be compared in vain again.
+                template.loosen();
+            }
+            if rows == 0 {
+                break;
+            }
             last = at;
-            taken += 1;
+            taken += rows;
         }
         self.templates.all = templates;
         self.templates.last = last;
@@ -106,57 +163,126 @@ impl<'a> Decoder<'a, '_> {
         taken
     }
 
-    /// Takes the row at `it`, which begins like `template`, and returns its end. `None`: it does
-    /// not go on like that; what was appended is for the caller to undo.
+    /// Takes rows at `it`, at most `most`, whose values stand in `holes`, and says how many, and
+    /// whether the next one was refused by a column.
     #[inline(always)]
-    fn row_like(&mut self, template: &Template, mut it: Reader<'a>) -> Option<usize> {
+    fn rows_like(
+        &mut self,
+        template: &Template,
+        holes: &[Hole],
+        it: &mut Reader<'a>,
+        most: usize,
+    ) -> (usize, bool) {
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.clear();
+        while rows.len() < most.min(RUN_ROWS_MAX)
+            && let Some((row, end)) = self.compare(template, *it)
+        {
+            rows.push(row);
+            it.at = end;
+        }
+        let table = self.database.table_mut(template.table);
+        let taken = append_rows(table, holes, &rows, it.bytes);
+        let refused = rows.get(taken).map(|row| row.start);
+        it.at = refused.unwrap_or(it.at);
+        if let Some(row) = rows.get(..taken).and_then(<[Row]>::last) {
+            self.item_at = row.start;
+        }
+        self.rows = rows;
+        (taken, refused.is_some())
+    }
+
+    /// The row at `it`, if it is like `template`, and its end.
+    #[inline(always)]
+    fn compare(&mut self, template: &Template, mut it: Reader<'a>) -> Option<(Row, usize)> {
+        let mut row = self.unread(&it);
+        for stretch in &template.stretches {
+            self.read(template.table, stretch, &mut it, &mut row)?;
+        }
+        Some((row, it.at))
+    }
+
+    /// A row at `it` of which nothing was read.
+    #[inline(always)]
+    fn unread(&self, it: &Reader<'a>) -> Row {
+        let time = self.context.received;
+        Row { start: it.at, holes_at: it.at, time, series: SeriesIndex::NONE }
+    }
+
+    /// Moves behind `stretch` and the time or the tags that follow. `None`: it is not there.
+    #[inline(always)]
+    fn read(
+        &mut self,
+        table: TableIndex,
+        stretch: &Stretch,
+        it: &mut Reader<'a>,
+        row: &mut Row,
+    ) -> Option<()> {
+        if !stretch.is_at(self.body, it) {
+            return None;
+        }
+        if let Some((at, clock)) = stretch.time {
+            let value = it.bytes.get(it.at + at..)?.first_chunk::<8>()?;
+            row.time = match clock {
+                Clock::Integer => precision::from_magnitude(i64::from_be_bytes(*value))?,
+                Clock::Extension => time::from_extension(value)?,
+            };
+        }
+        if stretch.has_holes {
+            row.holes_at = it.at;
+        }
+        it.at += stretch.len;
+        match stretch.behind {
+            Some(Part::Tags) => row.series = self.series_of(table, it)?,
+            Some(Part::Time(key)) => row.time = self.rare_time(key, it)?,
+            _ => {}
+        }
+        Some(())
+    }
+
+    /// Takes the row at `it`, if it is like `template`, and says how many that is: one or none.
+    #[inline(never)]
+    fn row_like(&mut self, template: &Template, it: &mut Reader<'a>) -> usize {
+        let start = it.at;
+        let is_taken = self.append_like(template, it).is_some();
+        if is_taken {
+            self.item_at = start;
+        } else {
+            it.at = start;
+            self.database.table_mut(template.table).rollback_row();
+        }
+        usize::from(is_taken)
+    }
+
+    /// Appends the row at `it`, like `template`, and moves behind it. `None`: it is not; what was
+    /// appended is for the caller to undo.
+    #[inline(always)]
+    fn append_like(&mut self, template: &Template, it: &mut Reader<'a>) -> Option<()> {
         let body = self.body;
-        let mut time = self.context.received;
-        let mut series = SeriesIndex::NONE;
+        let mut row = self.unread(it);
         let mut filled = Filled::default();
-        let mut stretches = template.stretches.iter();
-        let mut next = stretches.next();
-        while let Some(stretch) = next {
-            let bytes = it.bytes.get(it.at..it.at + stretch.len)?;
-            if let Some((at, clock)) = stretch.time {
-                let value = bytes.get(at..)?.first_chunk::<8>()?;
-                time = match clock {
-                    Clock::Integer => precision::from_magnitude(i64::from_be_bytes(*value))?,
-                    Clock::Extension => time::from_extension(value)?,
-                };
-            }
-            if !stretch.holes.is_empty() {
-                let table = self.database.table_mut(template.table);
-                append_holes(table, &stretch.holes, bytes)?;
-                filled.values += stretch.holes.len();
-            }
-            it.at += stretch.len;
+        for stretch in &template.stretches {
+            self.read(template.table, stretch, it, &mut row)?;
             match stretch.behind {
-                None => {}
-                Some(Part::Tags) => series = self.series_of(template.table, &mut it)?,
-                Some(Part::Time(key)) => time = self.rare_time(key, &mut it)?,
                 Some(Part::KnownFields) => {
                     let table = self.database.table_mut(template.table);
-                    filled.values = append_known(table, &template.fields, body, &mut it)?;
+                    filled.values = append_known(table, &template.fields, body, it)?;
                 }
                 Some(Part::Fields(key)) => {
                     let table = self.database.table_mut(template.table);
-                    filled = append_rest(table, body, &mut it, key, &mut self.memo.text)?;
+                    append_fields(table, body, it, key, &mut self.memo.text, &mut filled).ok()?;
                 }
-            }
-            next = stretches.next();
-            if next.is_some_and(|stretch| !stretch.is_at(body, &it)) {
-                return None;
+                _ => {}
             }
         }
         if filled.values == 0 {
             return None;
         }
         let table = self.database.table_mut(template.table);
-        table.set_series(series);
-        table.commit_row(time).ok()?;
+        table.set_series(row.series);
+        table.commit_row(row.time).ok()?;
         self.report.dropped_fields += filled.dropped;
-        Some(it.at)
+        Some(())
     }
 
     /// The time at `it`, under `key`, of any width.

@@ -6,6 +6,7 @@
 
 use super::columnar::Scan;
 use super::error::{Break, Excerpt, ItemError, Key};
+use super::foreseen::Row;
 use super::row::Memo;
 use super::skip::Nesting;
 use super::template::Templates;
@@ -118,6 +119,8 @@ pub(super) struct Decoder<'a, 'd> {
     open: Vec<Open>,
     pub(super) memo: Memo<'a>,
     pub(super) templates: Templates,
+    /// Room for rows that were compared and not yet appended.
+    pub(super) rows: Vec<Row>,
     pub(super) scan: Scan<'a>,
 }
 
@@ -138,6 +141,7 @@ impl<'a, 'd> Decoder<'a, 'd> {
             open: Vec::new(),
             memo: Memo::default(),
             templates: Templates::default(),
+            rows: Vec::new(),
             scan: Scan::default(),
         }
     }

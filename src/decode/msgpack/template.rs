@@ -71,7 +71,8 @@ pub(super) struct Stretch {
     pub(super) len: usize,
     /// Where the time begins, if it is here.
     pub(super) time: Option<(usize, Clock)>,
-    pub(super) holes: Vec<Hole>,
+    /// Whether the values of the fields are in it.
+    pub(super) has_holes: bool,
     /// What stands behind it, unless the row ends there.
     pub(super) behind: Option<Part>,
 }
@@ -91,6 +92,7 @@ impl Stretch {
 #[derive(Default)]
 struct Draft {
     done: Vec<Stretch>,
+    holes: Vec<Hole>,
     open: Stretch,
     bytes: Vec<u8>,
     mask: Vec<u8>,
@@ -155,6 +157,8 @@ impl Fields {
     /// bytes.
     fn fill_in(&self, body: Body<'_>, draft: &mut Draft) -> Option<()> {
         let mut from = self.start;
+        draft.open.has_holes = true;
+        (!self.keys.is_empty()).then_some(())?;
         for ((_, column), value) in self.keys.iter().zip(&self.values) {
             let marker = *body.bytes().get(value.start)?;
             if !matches!(marker, 0xcb | 0xd3) {
@@ -162,21 +166,21 @@ impl Fields {
             }
             draft.literal(body.bytes().get(from..=value.start)?);
             let hole = Hole { at: draft.hole(), column: *column, is_float: marker == 0xcb };
-            draft.open.holes.push(hole);
+            draft.holes.push(hole);
             from = value.end;
         }
         Some(())
     }
 }
 
-/// The stretches of the row at `row`, whose parts are `marks`; `fields`: with holes for these.
-/// `None`: they cannot be holes.
+/// The stretches of the row at `row`, whose parts are `marks`, and the holes for `fields`, if they
+/// are given. `None`: they cannot be holes.
 fn stretches(
     body: Body<'_>,
     row: Range<usize>,
     marks: &[Mark],
     fields: Option<&Fields>,
-) -> Option<Vec<Stretch>> {
+) -> Option<(Vec<Stretch>, Vec<Hole>)> {
     let bytes = body.bytes();
     let mut draft = Draft::default();
     let mut from = row.start;
@@ -200,7 +204,7 @@ fn stretches(
     if !draft.bytes.is_empty() {
         draft.close(None);
     }
-    Some(draft.done)
+    Some((draft.done, draft.holes))
 }
 
 /// Rows of one table with the same keys in the same order.
@@ -212,13 +216,22 @@ pub(super) struct Template {
     /// Their keys in their order, and where their values go.
     pub(super) fields: Vec<(Literal, ColumnIndex)>,
     /// The stretches that rows are compared with: those with holes for the fields, or the outline
-    /// where values were seen in other widths.
+    /// where values were seen in other widths, or refused.
     pub(super) stretches: Vec<Stretch>,
+    /// The holes of the fields, all in one stretch; `None` where there are none.
+    pub(super) holes: Option<Vec<Hole>>,
     /// The template of the row after this one, the last time.
-    next: usize,
+    pub(super) next: usize,
 }
 
 impl Template {
+    /// Has the values of the fields read one by one from here on.
+    #[cold]
+    pub(super) fn loosen(&mut self) {
+        self.stretches.clone_from(&self.outline);
+        self.holes = None;
+    }
+
     /// Whether the row at `it` begins like this one.
     #[inline(always)]
     fn begins(&self, body: Body<'_>, it: &Reader<'_>) -> bool {
@@ -257,18 +270,21 @@ impl Templates {
             *mark = Mark { part: Part::KnownFields, start: known.start, end: mark.end };
             fields = Some(known);
         }
-        let outline = stretches(body, row.clone(), &marks, None)?;
-        let stretches = stretches(body, row, &marks, fields.as_ref());
+        let (outline, _) = stretches(body, row.clone(), &marks, None)?;
+        let (stretches, holes) = match &fields {
+            Some(fields) => stretches(body, row, &marks, Some(fields)).unzip(),
+            None => (None, None),
+        };
         let stretches = stretches.unwrap_or_else(|| outline.clone());
         let fields = fields.map_or_else(Vec::new, |fields| fields.keys);
         let is_it =
             |it: &Template| it.table == table && it.outline == outline && it.fields == fields;
         let at = self.all.iter().position(is_it).unwrap_or(self.all.len());
         match self.all.get_mut(at) {
-            Some(known) if known.stretches != stretches => known.stretches = outline,
+            Some(known) if known.stretches != stretches => known.loosen(),
             Some(_) => {}
             None if at < TEMPLATES_MAX => {
-                self.all.push(Template { table, outline, fields, stretches, next: 0 });
+                self.all.push(Template { table, outline, fields, stretches, holes, next: 0 });
             }
             None => return None,
         }
@@ -290,9 +306,10 @@ pub(super) fn foresee(
     it: &Reader<'_>,
 ) -> Option<usize> {
     let next = templates.get(last)?.next;
-    match templates.get(next)?.begins(body, it) {
-        true => Some(next),
-        false => look_up(templates, last, body, it),
+    if templates.get(next)?.begins(body, it) {
+        Some(next)
+    } else {
+        look_up(templates, last, body, it)
     }
 }
 
