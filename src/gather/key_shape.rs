@@ -47,7 +47,10 @@ fn words(window: &[u8; KEY_WINDOW]) -> Words {
 }
 
 /// Bytes that are expected at some place: one masked compare says whether they are there.
+///
+/// Aligned, so that a compare takes its words from memory without loading them first.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[repr(align(16))]
 pub struct Literal {
     bytes: Words,
     /// Ones where `bytes` counts.
@@ -58,11 +61,17 @@ pub struct Literal {
 impl Literal {
     /// `None` when there are more than [`KEY_WINDOW`] bytes.
     pub fn new(raw: &[u8]) -> Option<Self> {
-        let mut bytes = [0; KEY_WINDOW];
-        let mut mask = [0; KEY_WINDOW];
-        bytes.get_mut(..raw.len())?.copy_from_slice(raw);
-        mask.get_mut(..raw.len())?.fill(0xff);
-        Some(Self { bytes: words(&bytes), mask: words(&mask), len: raw.len() })
+        Self::masked(raw, [0xff; KEY_WINDOW].get(..raw.len())?)
+    }
+
+    /// As [`Self::new`], of bytes that count where `mask` has ones; the two are of one length.
+    pub fn masked(raw: &[u8], mask: &[u8]) -> Option<Self> {
+        let padded = |raw: &[u8]| {
+            let mut bytes = [0; KEY_WINDOW];
+            bytes.get_mut(..raw.len())?.copy_from_slice(raw);
+            Some(words(&bytes))
+        };
+        Some(Self { bytes: padded(raw)?, mask: padded(mask)?, len: raw.len() })
     }
 
     /// How many they are.

@@ -29,6 +29,15 @@ impl Entry {
     fn key<'a>(&self, keys: &'a [u8]) -> &'a [u8] {
         keys.get(self.start..self.start + self.len).unwrap_or_default()
     }
+
+    /// Whether this is its key, `table` as in [`SeriesCache::foresee`].
+    #[inline(always)]
+    fn is(&self, raw: &[u8], table: Option<TableIndex>, keys: &[u8]) -> bool {
+        match table {
+            Some(table) => self.is_tags && self.table == table && is_same(raw, self.key(keys)),
+            None => !self.is_tags && raw == self.key(keys),
+        }
+    }
 }
 
 /// What was found, and the bytes of its key.
@@ -51,26 +60,27 @@ pub(super) struct SeriesCache {
     recent: Vec<usize>,
     /// The raw keys end to end.
     keys: Vec<u8>,
-    /// The entry found last.
+    /// The entry found last, and whether it was the one that came next before.
     last: usize,
+    is_in_order: bool,
     hasher: RandomState,
 }
 
 impl SeriesCache {
     /// The entry that came after the last one, if `rest` begins with its key. `table`: a key of
     /// tags in that table; `None`: one with the measurement.
-    #[inline]
+    #[inline(always)]
     pub(super) fn foresee(&mut self, rest: &[u8], table: Option<TableIndex>) -> Option<Found> {
+        if !std::mem::take(&mut self.is_in_order) {
+            return None;
+        }
         let next = self.entries.get(self.last)?.next;
         let entry = self.entries.get(next)?;
-        let is_wanted = match table {
-            Some(table) => entry.is_tags && entry.table == table,
-            None => !entry.is_tags,
-        };
-        if !is_wanted || rest.get(..entry.len)? != entry.key(&self.keys) {
+        if !entry.is(rest.get(..entry.len)?, table, &self.keys) {
             return None;
         }
         self.last = next;
+        self.is_in_order = true;
         Some(Found { table: entry.table, series: entry.series, len: entry.len })
     }
 
@@ -84,6 +94,7 @@ impl SeriesCache {
             None => self.find_by_hash(raw, table, place)?,
         };
         if let Some(before) = self.entries.get_mut(self.last) {
+            self.is_in_order = before.next == at;
             before.next = at;
         }
         self.last = at;
@@ -94,9 +105,7 @@ impl SeriesCache {
     #[inline(always)]
     fn entry_is(&self, at: usize, raw: &[u8], table: Option<TableIndex>) -> Option<Found> {
         let entry = self.entries.get(at)?;
-        let is_it = entry.is_tags == table.is_some()
-            && table.is_none_or(|table| entry.table == table)
-            && entry.key(&self.keys) == raw;
+        let is_it = entry.len == raw.len() && entry.is(raw, table, &self.keys);
         is_it.then_some(Found { table: entry.table, series: entry.series, len: entry.len })
     }
 
@@ -153,27 +162,48 @@ impl SeriesCache {
     }
 }
 
+/// Whether both are the same bytes, whose number is the same. Those of a usual key are compared
+/// without a call, from both ends, which may overlap.
+#[inline(always)]
+fn is_same(left: &[u8], right: &[u8]) -> bool {
+    #[inline(always)]
+    fn ends<const N: usize>(left: &[u8], right: &[u8]) -> bool {
+        left.first_chunk::<N>() == right.first_chunk()
+            && left.last_chunk::<N>() == right.last_chunk()
+    }
+    match left.len() {
+        16..=32 => ends::<16>(left, right),
+        33..=64 => ends::<32>(left, right),
+        _ => left == right,
+    }
+}
+
 /// Where a key stands in [`SeriesCache::recent`]: all its bytes mixed, cheaply. Keys that meet
 /// there cost each other a look into the index, no more.
 #[inline(always)]
 fn place(raw: &[u8]) -> usize {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let (words, rest) = raw.as_chunks::<8>();
+    const ODD_TOO: u64 = 0xbf58_476d_1ce4_e5b9;
     let mut mixed = raw.len() as u64;
-    for word in words {
-        mixed = (mixed ^ u64::from_le_bytes(*word)).wrapping_mul(ODD);
-        mixed ^= mixed >> 32;
-    }
-    match raw.last_chunk::<8>() {
-        // Some bytes twice, in one step instead of seven.
-        Some(last) => mixed = (mixed ^ u64::from_le_bytes(*last)).wrapping_mul(ODD),
+    let mut mix = |chunk: &[u8; 16]| {
+        if let [low, high] = chunk.as_chunks::<8>().0 {
+            let low = u64::from_le_bytes(*low) ^ ODD;
+            let high = u64::from_le_bytes(*high) ^ ODD_TOO;
+            mixed = mixed.rotate_left(29).wrapping_add(low.wrapping_mul(high));
+        }
+    };
+    let (chunks, rest) = raw.as_chunks::<16>();
+    chunks.iter().for_each(&mut mix);
+    match raw.last_chunk::<16>() {
+        // Some bytes twice, in one step instead of several.
+        Some(last) => mix(last),
         None => {
             for byte in rest {
                 mixed = (mixed ^ u64::from(*byte)).wrapping_mul(ODD);
             }
         }
     }
-    (mixed >> 52) as usize
+    ((mixed ^ mixed >> 32).wrapping_mul(ODD) >> 52) as usize
 }
 
 /// The hash of the bytes alone: `Hash` for slices would mix in their length, one step more for

@@ -243,6 +243,16 @@ proptest! {
     }
 
     #[test]
+    fn rows_that_are_alike_give_the_rows_of_the_naive_decoder(seed: u64) {
+        let mut random = Random::new(seed);
+        let mut body = bodies::alike_rows(&mut random);
+        if random.once_in(4) {
+            body.truncate(random.below(body.len() + 1));
+        }
+        agrees_with_naive(&body)?;
+    }
+
+    #[test]
     fn noise_gives_the_rows_of_the_naive_decoder(body: Vec<u8>) {
         agrees_with_naive(&body)?;
     }

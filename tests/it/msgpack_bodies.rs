@@ -424,3 +424,57 @@ pub fn steady_rows(random: &mut Random) -> Vec<Tree> {
         })
         .collect()
 }
+
+/// A stream of rows whose values have eight bytes, all alike but for a few.
+pub fn alike_rows(random: &mut Random) -> Vec<u8> {
+    fn key(body: &mut Vec<u8>, text: &str) {
+        body.push(0xa0 | text.len() as u8);
+        body.extend_from_slice(text.as_bytes());
+    }
+    let mut body = Vec::new();
+    let rarely = random.of(&[3, 40, 400, 100_000]);
+    let has_tags = random.once_in(2);
+    let columns = 1 + random.below(4);
+    for row in 0..random.below(400) as u64 {
+        let is_odd = random.once_in(rarely);
+        body.push(0x83 + u8::from(has_tags));
+        key(&mut body, "m");
+        key(&mut body, if is_odd && random.once_in(4) { "mem" } else { "cpu" });
+        key(&mut body, "t");
+        let year_9999 = if is_odd && random.once_in(8) { 1 << 52 } else { 0 };
+        body.push(if is_odd && random.once_in(4) { 0xcf } else { 0xd3 });
+        body.extend((1_700_000_000_000 + row + year_9999).to_be_bytes());
+        if has_tags {
+            key(&mut body, "tags");
+            body.push(0x81);
+            key(&mut body, "host");
+            key(&mut body, &format!("server{}", random.below(if is_odd { 1_000 } else { 5 })));
+        }
+        key(&mut body, "fields");
+        body.push(0x80 | columns as u8);
+        for column in 0..columns {
+            key(&mut body, &format!("f{column}"));
+            let number = random.below(1_000) as i64;
+            match random.below(8) {
+                0 if is_odd => body.push(random.of(&[0xc0, 0x07, 0xc3, 0xa0])),
+                1 if is_odd => {
+                    body.push(0xd3);
+                    body.extend(random.of(&[number, i64::MAX]).to_be_bytes());
+                }
+                2 if is_odd => {
+                    body.push(0xcb);
+                    body.extend(random.of(&[number as f64, 0.5]).to_be_bytes());
+                }
+                _ if column == 0 => {
+                    body.push(0xd3);
+                    body.extend(number.to_be_bytes());
+                }
+                _ => {
+                    body.push(0xcb);
+                    body.extend((number as f64 / 10.0).to_be_bytes());
+                }
+            }
+        }
+    }
+    body
+}

@@ -6,6 +6,7 @@
 
 use super::columnar::Scan;
 use super::error::{Break, Excerpt, ItemError, Key};
+use super::foreseen::Row;
 use super::row::Memo;
 use super::skip::Nesting;
 use super::template::Templates;
@@ -118,6 +119,8 @@ pub(super) struct Decoder<'a, 'd> {
     open: Vec<Open>,
     pub(super) memo: Memo<'a>,
     pub(super) templates: Templates,
+    /// Room for rows that were compared and not yet appended.
+    pub(super) rows: Vec<Row>,
     pub(super) scan: Scan<'a>,
 }
 
@@ -138,6 +141,7 @@ impl<'a, 'd> Decoder<'a, 'd> {
             open: Vec::new(),
             memo: Memo::default(),
             templates: Templates::default(),
+            rows: Vec::new(),
             scan: Scan::default(),
         }
     }
@@ -170,12 +174,12 @@ impl<'a, 'd> Decoder<'a, 'd> {
     pub(super) fn items(&mut self) -> Result<(), Break> {
         let mut it = self.reader(0);
         loop {
-            match self.open.last_mut() {
+            let most = match self.open.last_mut() {
                 Some(Open::Items(0)) => {
                     self.open.pop();
                     continue;
                 }
-                Some(Open::Items(left)) => *left -= 1,
+                Some(Open::Items(left)) => *left,
                 Some(Open::Rest(pairs)) => {
                     let pairs = *pairs;
                     self.open.pop();
@@ -183,9 +187,15 @@ impl<'a, 'd> Decoder<'a, 'd> {
                     continue;
                 }
                 None if it.is_at_end() => return Ok(()),
-                None => {}
+                None => usize::MAX,
+            };
+            let taken = if self.levels() < 2 { 0 } else { self.foreseen_rows(&mut it, most) };
+            if let Some(Open::Items(left)) = self.open.last_mut() {
+                *left -= taken.max(1);
             }
-            self.item(&mut it)?;
+            if taken == 0 {
+                self.item(&mut it)?;
+            }
         }
     }
 
@@ -199,12 +209,6 @@ impl<'a, 'd> Decoder<'a, 'd> {
         let start = it.at;
         self.item_at = start;
         let levels = self.levels();
-        if levels >= 2
-            && let Some(end) = self.foreseen_row(start)
-        {
-            it.at = end;
-            return Ok(());
-        }
         let token = it.token()?;
         match token {
             Token::Array(_) | Token::Map(_) if levels == 0 => {

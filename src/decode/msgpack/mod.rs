@@ -36,6 +36,8 @@ mod columnar;
 
 mod error;
 
+mod foreseen;
+
 mod item;
 
 mod ragged;

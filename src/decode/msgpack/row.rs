@@ -10,7 +10,7 @@ use std::fmt::Write;
 use super::error::{ItemError, Key};
 use super::item::{Decoder, Given, Parts, Stop, utf8};
 use super::skip::Nesting;
-use super::template::{MARKS_MAX, Mark};
+use super::template::{MARKS_MAX, Mark, Part};
 use super::time;
 use super::token::{Reader, Token};
 use super::value::{Filled, HOST, append_fields, append_tags};
@@ -119,18 +119,14 @@ struct Streamed<'a> {
     /// The parts that are no keys and no measurement, in their order.
     marks: [Option<Mark>; MARKS_MAX],
     mark_count: usize,
-    /// Whether there is a part that a template cannot have.
-    is_irregular: bool,
 }
 
 impl Streamed<'_> {
-    /// Notes the part under `key`, which stands at `start..end`.
+    /// Notes that `part` stands at `start..end`.
     #[inline(always)]
-    fn mark(&mut self, key: Key, body: Body<'_>, start: usize, end: usize) {
-        let mark = Mark::new(key, body, start, end);
-        self.is_irregular |= mark.is_none();
+    fn mark(&mut self, part: Part, start: usize, end: usize) {
         if let Some(slot) = self.marks.get_mut(self.mark_count) {
-            *slot = mark;
+            *slot = Some(Mark { part, start, end });
         }
         self.mark_count += 1;
     }
@@ -164,7 +160,7 @@ impl<'a> Decoder<'a, '_> {
         self.row_count += 1;
         self.report.accepted += 1;
         self.report.dropped_fields += row.filled.dropped;
-        if let (Some(table), false) = (row.table, row.is_irregular) {
+        if let (Some(table), []) = (row.table, row.raw.host) {
             // Without a template the next row takes this way again.
             let table = (table, self.database.table_mut(table));
             let _ = self.templates.learn(self.body, table, start..it.at, &row.marks);
@@ -195,21 +191,20 @@ impl<'a> Decoder<'a, '_> {
                     Some(value) => precision::from_magnitude(value)?,
                     None => self.stream_time(it)?,
                 });
-                row.mark(key, self.body, at, it.at);
+                row.mark(Part::Time(key), at, it.at);
             }
             Key::H if row.raw.host.is_empty() => {
                 if it.fixstr().is_none() {
                     it.token().ok()?;
                 }
                 row.raw.host = it.since(at);
-                row.is_irregular = true;
             }
             Key::Tags if row.raw.tags.is_empty() => {
                 if it.skip_fixstr_map().is_none() && it.skip(1).ok()? == Nesting::TooDeep {
                     return None;
                 }
                 row.raw.tags = it.since(at);
-                row.mark(key, self.body, at, it.at);
+                row.mark(Part::Tags, at, it.at);
             }
             Key::Fields | Key::F if row.table.is_none() && !row.raw.measurement.is_empty() => {
                 let table = self.stream_table(row.raw.measurement)?;
@@ -217,7 +212,7 @@ impl<'a> Decoder<'a, '_> {
                 let table = self.database.table_mut(table);
                 let text = &mut self.memo.text;
                 append_fields(table, self.body, it, key, text, &mut row.filled).ok()?;
-                row.mark(key, self.body, at, it.at);
+                row.mark(Part::Fields(key), at, it.at);
             }
             _ => return None,
         }

@@ -1,26 +1,23 @@
-//! Rows like one before: the bytes between the values are compared, not read.
+//! Templates of rows: what every row of one shape has, and where its values stand.
 //!
 //! ```text
-//! 84 a1 'm' a3 'cpu' a1 't' d3 | 00 05 .. | a4 'tags' | 82 a4 'host' .. | a6 'fields' | 83 ..
-//! literal                        time       literal     tags              literal       fields
+//! 84 a1 'm' a3 'cpu' a1 't' d3 00 05 .. a4 'tags' | 82 a4 'host' .. | a6 'fields' 83 .. cb 40 ..
+//! literal                      time     literal   | tags            | literal             hole
+//! stretch                                         | behind it       | stretch
 //! ```
 //!
 //! A template is learnt from a row that [`Decoder::stream_row`] took. The literals hold the map
-//! header, the measurement and the keys, so where they match again, the row has the same pairs and
-//! belongs to the same table. Every row of a body is first compared with the template that
-//! followed the last one before; whatever differs undoes the row and is read in full.
+//! header, the measurement, the keys and the markers, so where they match again, the row has the
+//! same pairs and belongs to the same table. Rows are taken by their templates in `foreseen`.
+//!
+//! [`Decoder::stream_row`]: super::item::Decoder::stream_row
 
 use std::ops::Range;
 
 use super::error::Key;
-use super::item::Decoder;
-use super::skip::Nesting;
-use super::time;
 use super::token::{Reader, Token};
-use super::value::{Filled, append_fields, append_next};
 use crate::decode::cursor::Body;
-use crate::decode::precision;
-use crate::gather::{ColumnIndex, Literal, SeriesIndex, TableBuilder, TableIndex};
+use crate::gather::{ColumnIndex, KEY_WINDOW, Literal, TableBuilder, TableIndex};
 
 /// Templates kept for a body: measurements, times the shapes they come in.
 const TEMPLATES_MAX: usize = 16;
@@ -28,64 +25,229 @@ const TEMPLATES_MAX: usize = 16;
 /// Parts a row can have: time, tags and fields.
 pub(super) const MARKS_MAX: usize = 3;
 
-/// What stands behind a literal.
+/// What stands behind a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Part {
-    /// The fields, under this key; read one by one by [`append_fields`].
+    /// The fields, under this key; read one by one.
     Fields(Key),
     /// The fields as the template knows them: keys to columns.
     KnownFields,
     /// The map of tags.
     Tags,
-    /// The eight bytes of a timestamp of 30 bits of nanoseconds and 34 bits of seconds.
-    TimeExtension,
-    /// The eight bytes of a signed integer.
-    TimeSigned,
+    /// The time, under this key.
+    Time(Key),
 }
 
 /// A part of a row, and where it stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
-    part: Part,
-    start: usize,
-    end: usize,
+    pub(super) part: Part,
+    pub(super) start: usize,
+    pub(super) end: usize,
 }
 
-impl Mark {
-    /// The part that ends at `end`; `start` is its first byte, the marker of a number included.
-    /// `None` for a time of no fixed width.
-    pub(super) fn new(part: Key, body: Body<'_>, start: usize, end: usize) -> Option<Self> {
-        let (part, start) = match (part, body.bytes().get(start..start + 2)?) {
-            (Key::Tags, _) => (Part::Tags, start),
-            (Key::T | Key::Time, [0xd3, _]) => (Part::TimeSigned, start + 1),
-            (Key::T | Key::Time, [0xd7, 0xff]) => (Part::TimeExtension, start + 2),
-            (Key::Fields | Key::F, _) => (Part::Fields(part), start),
-            _ => return None,
+/// A time of eight bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Clock {
+    /// 30 bits of nanoseconds and 34 bits of seconds.
+    Extension,
+    Integer,
+}
+
+/// A field's value of eight bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Hole {
+    /// Where it begins in its stretch.
+    pub(super) at: usize,
+    pub(super) column: ColumnIndex,
+    pub(super) is_float: bool,
+}
+
+/// Bytes of one length in every row: literals, and values between them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Stretch {
+    /// The bytes a window at a time; those of values do not count.
+    literals: Vec<Literal>,
+    pub(super) len: usize,
+    /// Where the time begins, if it is here.
+    pub(super) time: Option<(usize, Clock)>,
+    /// Whether the values of the fields are in it.
+    pub(super) has_holes: bool,
+    /// What stands behind it, unless the row ends there.
+    pub(super) behind: Option<Part>,
+}
+
+impl Stretch {
+    /// Whether these bytes stand at `it`, which reads `body`.
+    #[inline(always)]
+    pub(super) fn is_at(&self, body: Body<'_>, it: &Reader<'_>) -> bool {
+        let is_literal = |(index, literal): (usize, &Literal)| {
+            body.window(it.at + index * KEY_WINDOW).is_some_and(|window| literal.begins(window))
         };
-        Some(Self { part, start, end })
+        it.at + self.len <= it.bytes.len() && self.literals.iter().enumerate().all(is_literal)
     }
 }
 
-/// A row's literals and parts in their order.
+/// Stretches being put together: the bytes of the last one, and which of them count.
+#[derive(Default)]
+struct Draft {
+    done: Vec<Stretch>,
+    holes: Vec<Hole>,
+    open: Stretch,
+    bytes: Vec<u8>,
+    mask: Vec<u8>,
+}
+
+impl Draft {
+    fn literal(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.mask.resize(self.bytes.len(), 0xff);
+    }
+
+    /// Leaves room for a value, and says where it begins.
+    fn hole(&mut self) -> usize {
+        let at = self.bytes.len();
+        self.bytes.resize(at + 8, 0);
+        self.mask.resize(at + 8, 0);
+        at
+    }
+
+    fn close(&mut self, behind: Option<Part>) {
+        let windows = self.bytes.chunks(KEY_WINDOW).zip(self.mask.chunks(KEY_WINDOW));
+        let literals = windows.filter_map(|(bytes, mask)| Literal::masked(bytes, mask)).collect();
+        let len = self.bytes.len();
+        let open = std::mem::take(&mut self.open);
+        self.done.push(Stretch { literals, len, behind, ..open });
+        self.bytes.clear();
+        self.mask.clear();
+    }
+}
+
+/// The fields of a row: keys and columns in their order, and where the values stand.
+struct Fields {
+    keys: Vec<(Literal, ColumnIndex)>,
+    values: Vec<Range<usize>>,
+    /// First byte of the first key.
+    start: usize,
+}
+
+impl Fields {
+    /// Reads the map of fields at `mark`. `None`: it is none, a key is too long, or a field was
+    /// not stored.
+    fn new(body: Body<'_>, table: &mut TableBuilder, mark: &Mark) -> Option<Self> {
+        let mut it = Reader::new(body.bytes().get(..mark.end)?, mark.start);
+        let Token::Map(pairs) = it.token().ok()? else { return None };
+        let start = it.at;
+        let (mut keys, mut values) = (Vec::with_capacity(pairs), Vec::with_capacity(pairs));
+        for _ in 0..pairs {
+            let key_at = it.at;
+            let (Token::Str(name) | Token::Bin(name)) = it.token().ok()? else { return None };
+            let key = Literal::new(it.since(key_at))?;
+            let value_at = it.at;
+            if it.token().ok()? == Token::Nil {
+                return None;
+            }
+            keys.push((key, table.field(std::str::from_utf8(name).ok()?).ok()?));
+            values.push(value_at..it.at);
+        }
+        Some(Self { keys, values, start })
+    }
+
+    /// Adds keys and values to `draft` as literals and holes. `None`: not all values have eight
+    /// bytes.
+    fn fill_in(&self, body: Body<'_>, draft: &mut Draft) -> Option<()> {
+        let mut from = self.start;
+        draft.open.has_holes = true;
+        (!self.keys.is_empty()).then_some(())?;
+        for ((_, column), value) in self.keys.iter().zip(&self.values) {
+            let marker = *body.bytes().get(value.start)?;
+            if !matches!(marker, 0xcb | 0xd3) {
+                return None;
+            }
+            draft.literal(body.bytes().get(from..=value.start)?);
+            let hole = Hole { at: draft.hole(), column: *column, is_float: marker == 0xcb };
+            draft.holes.push(hole);
+            from = value.end;
+        }
+        Some(())
+    }
+}
+
+/// The stretches of the row at `row`, whose parts are `marks`, and the holes for `fields`, if they
+/// are given. `None`: they cannot be holes.
+fn stretches(
+    body: Body<'_>,
+    row: Range<usize>,
+    marks: &[Mark],
+    fields: Option<&Fields>,
+) -> Option<(Vec<Stretch>, Vec<Hole>)> {
+    let bytes = body.bytes();
+    let mut draft = Draft::default();
+    let mut from = row.start;
+    for mark in marks {
+        draft.literal(bytes.get(from..mark.start)?);
+        match (mark.part, bytes.get(mark.start..mark.end)?, fields) {
+            (Part::Time(_), [0xd3, ..], _) => {
+                draft.literal(&[0xd3]);
+                draft.open.time = Some((draft.hole(), Clock::Integer));
+            }
+            (Part::Time(_), [0xd7, 0xff, ..], _) => {
+                draft.literal(&[0xd7, 0xff]);
+                draft.open.time = Some((draft.hole(), Clock::Extension));
+            }
+            (Part::KnownFields, _, Some(fields)) => fields.fill_in(body, &mut draft)?,
+            (part, ..) => draft.close(Some(part)),
+        }
+        from = mark.end;
+    }
+    draft.literal(bytes.get(from..row.end)?);
+    if !draft.bytes.is_empty() {
+        draft.close(None);
+    }
+    Some((draft.done, draft.holes))
+}
+
+/// Rows of one table with the same keys in the same order.
 #[derive(Debug)]
-struct Template {
-    table: TableIndex,
-    steps: Vec<(Literal, Part)>,
-    /// The keys of [`Part::KnownFields`] in their order, and where their values go.
-    fields: Vec<(Literal, ColumnIndex)>,
+pub(super) struct Template {
+    pub(super) table: TableIndex,
+    /// The stretches without the fields, which are [`Part::KnownFields`].
+    outline: Vec<Stretch>,
+    /// Their keys in their order, and where their values go.
+    pub(super) fields: Vec<(Literal, ColumnIndex)>,
+    /// The stretches that rows are compared with: those with holes for the fields, or the outline
+    /// where values were seen in other widths, or refused.
+    pub(super) stretches: Vec<Stretch>,
+    /// The holes of the fields, all in one stretch; `None` where there are none.
+    pub(super) holes: Option<Vec<Hole>>,
     /// The template of the row after this one, the last time.
-    next: usize,
+    pub(super) next: usize,
+}
+
+impl Template {
+    /// Has the values of the fields read one by one from here on.
+    #[cold]
+    pub(super) fn loosen(&mut self) {
+        self.stretches.clone_from(&self.outline);
+        self.holes = None;
+    }
+
+    /// Whether the row at `it` begins like this one.
+    #[inline(always)]
+    fn begins(&self, body: Body<'_>, it: &Reader<'_>) -> bool {
+        self.stretches.first().is_some_and(|first| first.is_at(body, it))
+    }
 }
 
 /// The templates of a body.
 #[derive(Debug, Default)]
 pub(super) struct Templates {
-    all: Vec<Template>,
+    pub(super) all: Vec<Template>,
     /// The template of the last row.
-    last: usize,
+    pub(super) last: usize,
     /// Bytes of the tags that were not foreseen last, and whether those before had as many.
-    tags_len: usize,
-    is_length_kept: bool,
+    pub(super) tags_len: usize,
+    pub(super) is_length_kept: bool,
 }
 
 impl Templates {
@@ -100,35 +262,32 @@ impl Templates {
         marks: &[Option<Mark>],
     ) -> Option<()> {
         let (table, builder) = table;
-        let mut from = row.start;
-        let mut steps = Vec::with_capacity(marks.len());
-        let mut fields = Vec::new();
-        for mark in marks.iter().flatten() {
-            let mut part = mark.part;
-            let mut start = mark.start;
-            if let Part::Fields(_) = part
-                && let Some((known, first)) = known_fields(body, builder, start..mark.end)
-            {
-                (part, fields, start) = (Part::KnownFields, known, first);
-            }
-            steps.push((Literal::new(body.bytes().get(from..start)?)?, part));
-            from = mark.end;
+        let mut marks: Vec<Mark> = marks.iter().copied().flatten().collect();
+        let mut fields = None;
+        if let Some(mark) = marks.iter_mut().find(|mark| matches!(mark.part, Part::Fields(_)))
+            && let Some(known) = Fields::new(body, builder, mark)
+        {
+            *mark = Mark { part: Part::KnownFields, start: known.start, end: mark.end };
+            fields = Some(known);
         }
-        if from != row.end {
-            return None;
-        }
-        let known = self
-            .all
-            .iter()
-            .position(|it| it.table == table && it.steps == steps && it.fields == fields);
-        let at = match known {
-            Some(at) => at,
-            None if self.all.len() < TEMPLATES_MAX => {
-                self.all.push(Template { table, steps, fields, next: 0 });
-                self.all.len() - 1
+        let (outline, _) = stretches(body, row.clone(), &marks, None)?;
+        let (stretches, holes) = match &fields {
+            Some(fields) => stretches(body, row, &marks, Some(fields)).unzip(),
+            None => (None, None),
+        };
+        let stretches = stretches.unwrap_or_else(|| outline.clone());
+        let fields = fields.map_or_else(Vec::new, |fields| fields.keys);
+        let is_it =
+            |it: &Template| it.table == table && it.outline == outline && it.fields == fields;
+        let at = self.all.iter().position(is_it).unwrap_or(self.all.len());
+        match self.all.get_mut(at) {
+            Some(known) if known.stretches != stretches => known.loosen(),
+            Some(_) => {}
+            None if at < TEMPLATES_MAX => {
+                self.all.push(Template { table, outline, fields, stretches, holes, next: 0 });
             }
             None => return None,
-        };
+        }
         if let Some(before) = self.all.get_mut(self.last) {
             before.next = at;
         }
@@ -137,149 +296,31 @@ impl Templates {
     }
 }
 
-/// Appends the values behind the keys of `fields`, and says how many are not nil. `None`: another
-/// key, or a value that its column cannot hold.
-///
-/// The commonest values go straight to their columns: an error is large, and carrying one through
-/// the loop costs more than the value.
+/// The template that the row at `it` begins like: the one that followed the last one before, or
+/// whichever does.
 #[inline(always)]
-fn append_known(
-    table: &mut TableBuilder,
-    fields: &[(Literal, ColumnIndex)],
+pub(super) fn foresee(
+    templates: &mut [Template],
+    last: usize,
     body: Body<'_>,
-    it: &mut Reader<'_>,
+    it: &Reader<'_>,
 ) -> Option<usize> {
-    let mut count = 0;
-    for (key, column) in fields {
-        let key_at = it.at;
-        if !key.begins(body.window(key_at)?) {
-            return None;
-        }
-        it.at += key.len();
-        if let Some(value) = it.float_64() {
-            table.append_f64(*column, value).is_ok().then_some(())?;
-            count += 1;
-        } else if let Some(value) = it.common_integer() {
-            table.append_i64(*column, value).is_ok().then_some(())?;
-            count += 1;
-        } else {
-            count += usize::from(append_next(table, *column, it, body, key_at).ok()?);
-        }
+    let next = templates.get(last)?.next;
+    if templates.get(next)?.begins(body, it) {
+        Some(next)
+    } else {
+        look_up(templates, last, body, it)
     }
-    Some(count)
 }
 
-/// The keys and columns of the map of fields at `at`, and the position of its first key. `None`
-/// when a key is too long, or a field was not stored.
-fn known_fields(
+#[inline(never)]
+fn look_up(
+    templates: &mut [Template],
+    last: usize,
     body: Body<'_>,
-    table: &mut TableBuilder,
-    at: Range<usize>,
-) -> Option<(Vec<(Literal, ColumnIndex)>, usize)> {
-    let mut it = Reader::new(body.bytes().get(..at.end)?, at.start);
-    let Token::Map(pairs) = it.token().ok()? else { return None };
-    let first = it.at;
-    let mut fields = Vec::with_capacity(pairs);
-    for _ in 0..pairs {
-        let start = it.at;
-        let (Token::Str(name) | Token::Bin(name)) = it.token().ok()? else { return None };
-        let key = Literal::new(it.since(start))?;
-        if it.token().ok()? == Token::Nil {
-            return None;
-        }
-        fields.push((key, table.field(std::str::from_utf8(name).ok()?).ok()?));
-    }
-    Some((fields, first))
-}
-
-impl<'a> Decoder<'a, '_> {
-    /// Takes the row at `start` if it is like the one that is foreseen, and returns its end.
-    /// `None`: it is not, and left no trace.
-    #[inline(always)]
-    pub(super) fn foreseen_row(&mut self, start: usize) -> Option<usize> {
-        let next = self.templates.all.get(self.templates.last)?.next;
-        let first = &self.templates.all.get(next)?.steps.first()?.0;
-        if !first.begins(self.body.window(start)?) {
-            return None;
-        }
-        let templates = std::mem::take(&mut self.templates.all);
-        let end = templates.get(next).and_then(|template| {
-            let end = self.row_like(template, start);
-            if end.is_none() {
-                self.database.table_mut(template.table).rollback_row();
-            }
-            end
-        });
-        self.templates.all = templates;
-        self.templates.last = next;
-        end
-    }
-
-    #[inline(always)]
-    fn row_like(&mut self, template: &Template, start: usize) -> Option<usize> {
-        let table = template.table;
-        let mut it = Reader::new(self.body.bytes(), start);
-        let mut time = self.context.received;
-        let mut series = SeriesIndex::NONE;
-        let mut filled = Filled::default();
-        for (index, (literal, part)) in template.steps.iter().enumerate() {
-            // The first literal is how the template was foreseen.
-            if index > 0 && !literal.begins(self.body.window(it.at)?) {
-                return None;
-            }
-            it.at += literal.len();
-            match *part {
-                Part::TimeSigned => {
-                    time = precision::from_magnitude(i64::from_be_bytes(it.eight()?))?;
-                }
-                Part::TimeExtension => time = time::from_extension(&it.eight()?)?,
-                Part::Tags => series = self.series_of(table, &mut it)?,
-                Part::KnownFields => {
-                    let table = self.database.table_mut(table);
-                    let body = self.body;
-                    filled.values = append_known(table, &template.fields, body, &mut it)?;
-                }
-                Part::Fields(key) => {
-                    let table = self.database.table_mut(table);
-                    let text = &mut self.memo.text;
-                    append_fields(table, self.body, &mut it, key, text, &mut filled).ok()?;
-                }
-            }
-        }
-        if filled.values == 0 {
-            return None;
-        }
-        let table = self.database.table_mut(table);
-        table.set_series(series);
-        table.commit_row(time).ok()?;
-        self.row_count += 1;
-        self.report.accepted += 1;
-        self.report.dropped_fields += filled.dropped;
-        Some(it.at)
-    }
-
-    /// The series of the tags at `it`, met before in `table`.
-    #[inline(always)]
-    fn series_of(&mut self, table: TableIndex, it: &mut Reader<'a>) -> Option<SeriesIndex> {
-        let rest = self.body.bytes().get(it.at..)?;
-        if let Some((series, len)) = self.database.foresee_series_in(table, rest) {
-            it.at += len;
-            return Some(series);
-        }
-        // Maps of one length are the rule where hosts have numbers. Bytes that were a whole map
-        // once are one wherever they stand, so a hit makes sure of the length.
-        let length = self.templates.tags_len;
-        let same_length = rest.get(..length).filter(|_| self.templates.is_length_kept);
-        if let Some(series) = same_length.and_then(|tags| self.database.series_in(table, tags)) {
-            it.at += length;
-            return Some(series);
-        }
-        let start = it.at;
-        if it.skip_fixstr_map().is_none() && it.skip(1).ok()? == Nesting::TooDeep {
-            return None;
-        }
-        self.templates.is_length_kept = length == it.at - start;
-        self.templates.tags_len = it.at - start;
-        self.database.series_in(table, it.since(start))
-    }
+    it: &Reader<'_>,
+) -> Option<usize> {
+    let found = templates.iter().position(|template| template.begins(body, it))?;
+    templates.get_mut(last)?.next = found;
+    Some(found)
 }

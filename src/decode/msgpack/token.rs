@@ -207,14 +207,6 @@ impl<'a> Reader<'a> {
         Some(f64::from_be_bytes(*value))
     }
 
-    /// Reads the eight bytes behind a marker.
-    #[inline(always)]
-    pub(super) fn eight(&mut self) -> Option<[u8; 8]> {
-        let bytes = *self.bytes.get(self.at..)?.first_chunk::<8>()?;
-        self.at += 8;
-        Some(bytes)
-    }
-
     /// Reads a fixint, or an integer of 64 bits that fits an `i64`.
     #[inline(always)]
     pub(super) fn common_integer(&mut self) -> Option<i64> {
