@@ -114,8 +114,6 @@ pub enum BusyReason {
     JournalFailed,
     /// Bodies in flight and rows not yet written fill the memory budget.
     MemoryFull,
-    /// The same request is being stored.
-    RequestOpen,
     /// The server is stopping.
     ShuttingDown,
 }
@@ -248,7 +246,6 @@ impl fmt::Display for BusyReason {
             Self::DiskFull => "the disk is full: the server is read-only until there is room",
             Self::JournalFailed => "the journal failed: the rows may be stored or not",
             Self::MemoryFull => "the memory budget is used up: try again later",
-            Self::RequestOpen => "the same request is being stored: try again later",
             Self::ShuttingDown => "the server is shutting down",
         })
     }

@@ -177,19 +177,18 @@ async fn write(
         atomic: target.atomic,
         idempotency_key: head.headers.get("idempotency-key").map(HeaderValue::as_bytes),
     };
-    let reservation = context.engine.reserve(received.bytes.len()).await?;
+    let place = context.engine.place(&request, &received.bytes).await?;
     let body = ReceivedBody {
         received: std::mem::take(&mut received.bytes),
         encoding,
         inflated: &mut inflated.bytes,
     };
-    let written =
-        context.shard.borrow_mut().write(&request, reservation, body, |report, body| {
-            stats.rows_accepted.add(report.accepted);
-            stats.rows_rejected.add(report.rejected);
-            stats.fields_dropped.add(report.dropped_fields);
-            response::written(dialect, target.atomic, report, body)
-        })?;
+    let written = context.shard.borrow_mut().write(&request, place, body, |report, body| {
+        stats.rows_accepted.add(report.accepted);
+        stats.rows_rejected.add(report.rejected);
+        stats.fields_dropped.add(report.dropped_fields);
+        response::written(dialect, target.atomic, report, body)
+    })?;
     drop(inflated);
     let (answer, buffer) = written.stored().await?;
     received.bytes = buffer;

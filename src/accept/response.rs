@@ -149,7 +149,7 @@ fn client_status(dialect: Option<Dialect>, cause: &ClientError) -> StatusCode {
 
 fn retry_after_seconds(reason: BusyReason) -> u16 {
     match reason {
-        BusyReason::BodyTimeout | BusyReason::MemoryFull | BusyReason::RequestOpen => 1,
+        BusyReason::BodyTimeout | BusyReason::MemoryFull => 1,
         BusyReason::JournalFailed | BusyReason::ShuttingDown => 5,
         BusyReason::DiskFull => 10,
     }

@@ -80,8 +80,8 @@ pub struct Config {
 
     /// Size of a journal file
     ///
-    /// Bytes; default `64MiB`, minimum `1MiB`, maximum `1GiB`. Files are written in advance and used
-    /// again; a smaller one is given back sooner, a larger one is changed less often.
+    /// Bytes; default `64MiB`, minimum `1MiB`, maximum `1GiB`. Files are written in advance and
+    /// used again; a smaller one is given back sooner, a larger one is changed less often.
     #[arg(long, env = "PERISTYLE_WAL_SEGMENT_BYTES", value_name = "BYTES")]
     #[arg(default_value = "64MiB", value_parser = wal_segment_bytes)]
     pub wal_segment_bytes: ByteSize,
@@ -115,8 +115,8 @@ pub struct Config {
     /// Longest time that an accepted row waits to be written
     ///
     /// A duration (`500ms`, `10s`, `1m30s`); default `10s`, minimum `100ms`. It bounds how old a
-    /// reader's view is and how much a start has to replay; every flush adds at least one file for each
-    /// measurement that got rows, which is why it is not shorter.
+    /// reader's view is and how much a start has to replay; every flush adds at least one file for
+    /// each measurement that got rows, which is why it is not shorter.
     #[arg(long, env = "PERISTYLE_FLUSH_INTERVAL", value_name = "DURATION")]
     #[arg(default_value = "10s", value_parser = flush_interval)]
     pub flush_interval: Duration,

@@ -1,8 +1,9 @@
 //! Bytes to appends: the wire formats, each decoded straight into the columns of `gather`.
 //!
-//! A body is inflated (`inflate`), then decoded. A decoder sees an inflated body and a [`Database`](crate::gather::Database), never a request, a
-//! socket or a clock: the same bytes give the same columns. No row objects: a value is converted
-//! once and written once, into the buffer that the record batch will own.
+//! A body is inflated (`inflate`), then decoded. A decoder sees an inflated body and a
+//! [`Database`](crate::gather::Database), never a request, a socket or a clock: the same bytes
+//! give the same columns. No row objects: a value is converted once and written once, into the
+//! buffer that the record batch will own.
 //!
 //! A row is appended whole or not at all. A row that cannot be taken becomes a [`Rejection`] and
 //! costs its neighbours nothing.

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc as async_mpsc, oneshot};
 
 use super::budget::Budget;
 use super::publisher::{Publisher, by_table};
+use super::rejected::REJECTED;
 use super::retries::{Retries, recycle};
 use super::shard::{Command, Sealed, monotonic_clock};
 use super::writer::{Job, Outcome, Writers};
@@ -419,7 +420,10 @@ impl Flusher {
                 self.wiring.stats.rows_published.add(rows);
                 let bytes = segments.iter().map(|segment| segment.bytes).sum();
                 self.wiring.stats.bytes_published.add(bytes);
-                for waiter in self.waiters.iter_mut().filter(|waiter| number < waiter.upto) {
+                // A client counts the rows that it was told were accepted.
+                let is_rejected = segments.iter().any(|it| it.measurement == REJECTED);
+                let is_counted = |waiter: &&mut Waiter| number < waiter.upto && !is_rejected;
+                for waiter in self.waiters.iter_mut().filter(is_counted) {
                     waiter.report.files += files;
                     waiter.report.rows += rows;
                 }

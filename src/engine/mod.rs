@@ -53,13 +53,12 @@ pub use self::apply::WriteRequest;
 pub use self::budget::Admission;
 pub use self::rejected::REJECTED;
 pub use self::retries::RetryOptions;
-pub use self::shard::{ReceivedBody, Shard, Written};
+pub use self::shard::{Place, ReceivedBody, Shard, Written};
 pub use crate::decode::inflate::{Encoding, Inflater};
 pub use crate::decode::line_protocol::LineError;
 pub use crate::decode::msgpack::ItemError;
 pub use crate::decode::{Format, Precision, Reason, Rejection, Report};
 pub use crate::gather::AppendError;
-pub use crate::journal::Reservation;
 pub use crate::publish::LogStore;
 
 use self::budget::Budget;
@@ -235,22 +234,26 @@ impl Engine {
         }))
     }
 
-    /// Room in the journal for the record of a body of `received_bytes`; waits while it is made.
+    /// Makes a place for a body as it was received: room in the journal for its record, and the
+    /// knowledge whether it was stored before. Waits while the one is made, or the same request is
+    /// decoded.
     ///
     /// # Errors
-    /// `Busy(DiskFull)`, `Busy(JournalFailed)`, `Busy(ShuttingDown)`.
-    pub async fn reserve(&self, received_bytes: usize) -> Result<Reservation, WriteError> {
-        let reserved = self.journal.reserve(received_bytes).await;
-        reserved.map_err(|refusal| {
-            WriteError::Busy(match refusal {
-                Refusal::Closed => BusyReason::ShuttingDown,
-                Refusal::DiskFull => BusyReason::DiskFull,
-                Refusal::Failed => BusyReason::JournalFailed,
-                Refusal::TooLarge => {
-                    return ClientError::BodyTooLarge { max: received_bytes }.into();
-                }
-            })
-        })
+    /// `Busy(DiskFull)`, `Busy(JournalFailed)`, `Busy(ShuttingDown)`, `BodyTooLarge`.
+    pub async fn place(
+        &self,
+        request: &WriteRequest<'_>,
+        received: &[u8],
+    ) -> Result<Place, WriteError> {
+        let reserved = self.journal.reserve(received.len()).await;
+        let reservation = reserved.map_err(|refusal| match refusal {
+            Refusal::Closed => BusyReason::ShuttingDown.into(),
+            Refusal::DiskFull => BusyReason::DiskFull.into(),
+            Refusal::Failed => WriteError::from(BusyReason::JournalFailed),
+            Refusal::TooLarge => ClientError::BodyTooLarge { max: received.len() }.into(),
+        })?;
+        let claim = self.retries.claim(request, received).await;
+        Ok(Place { reservation, claim })
     }
 
     /// What an acknowledged row has survived.

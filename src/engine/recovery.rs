@@ -107,8 +107,8 @@ impl Recovery {
     }
 }
 
-/// Removes files that no Delta log ever knew: they were written when a run ended, and their rows are
-/// still in the journal. Returns the first sequence that names no file.
+/// Removes files that no Delta log ever knew: they were written when a run ended, and their rows
+/// are still in the journal. Returns the first sequence that names no file.
 fn remove_unpublished(
     store: &Store,
     catalog: &Catalog,

@@ -11,9 +11,11 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use twox_hash::XxHash3_128;
 
 use super::apply::WriteRequest;
@@ -75,6 +77,8 @@ pub struct RetryOptions {
 pub(super) struct Retries {
     options: RetryOptions,
     window: Mutex<Window>,
+    /// A key that was open is not any more.
+    settled: Notify,
 }
 
 /// What a request turns out to be.
@@ -82,8 +86,6 @@ pub(super) struct Retries {
 pub(super) enum Claim {
     /// New, as far as can be told. Its key is taken, if it has one.
     New(Option<Open>),
-    /// The same request is being stored.
-    Open,
     /// It was stored by the record of this sequence.
     Stored(u64),
 }
@@ -106,6 +108,7 @@ impl Open {
     pub(super) fn store(mut self, sequence: u64) {
         self.is_stored = true;
         self.retries.lock().store(self.key, sequence, monotonic_clock());
+        self.retries.settled.notify_waiters();
     }
 }
 
@@ -113,6 +116,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         if !self.is_stored {
             self.retries.lock().states.remove(&self.key);
+            self.retries.settled.notify_waiters();
         }
     }
 }
@@ -126,7 +130,7 @@ impl Retries {
             window.store(*key, 0, now);
         }
         window.trim(now, options.window);
-        Self { options, window: Mutex::new(window) }
+        Self { options, window: Mutex::new(window), settled: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Window> {
@@ -134,8 +138,13 @@ impl Retries {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks whether a request is known, and takes its key when it is not.
-    pub(super) fn claim(self: &Arc<Self>, request: &WriteRequest<'_>, received: &[u8]) -> Claim {
+    /// Asks whether a request is known, and takes its key when it is not. Waits while the same
+    /// request is being decoded.
+    pub(super) async fn claim(
+        self: &Arc<Self>,
+        request: &WriteRequest<'_>,
+        received: &[u8],
+    ) -> Claim {
         let is_known = match request.idempotency_key {
             Some(_) => self.options.knows_keys,
             None => self.options.knows_bodies,
@@ -144,14 +153,28 @@ impl Retries {
             return Claim::New(None);
         }
         let key = key(request, received);
+        loop {
+            let mut settled = pin!(self.settled.notified());
+            // Before the look at the window, so that no change in between is missed.
+            settled.as_mut().enable();
+            if let Some(claim) = self.try_claim(key) {
+                return claim;
+            }
+            settled.await;
+        }
+    }
+
+    /// `None` while the request is being decoded.
+    fn try_claim(self: &Arc<Self>, key: u128) -> Option<Claim> {
         let mut window = self.lock();
         window.trim(monotonic_clock(), self.options.window);
         match window.states.get(&key) {
-            Some(State::Open) => Claim::Open,
-            Some(State::Stored(sequence)) => Claim::Stored(*sequence),
+            Some(State::Open) => None,
+            Some(State::Stored(sequence)) => Some(Claim::Stored(*sequence)),
             None => {
                 window.states.insert(key, State::Open);
-                Claim::New(Some(Open { retries: Arc::clone(self), key, is_stored: false }))
+                let open = Open { retries: Arc::clone(self), key, is_stored: false };
+                Some(Claim::New(Some(open)))
             }
         }
     }

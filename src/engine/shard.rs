@@ -20,7 +20,7 @@ use super::apply::{Applied, Circumstances, WriteRequest, apply};
 use super::budget::Budget;
 use super::codes;
 use super::flusher::Event;
-use super::retries::{Claim, Open, Retries};
+use super::retries::{Claim, Open};
 use crate::decode::Report;
 use crate::decode::inflate::Encoding;
 use crate::error::{BusyReason, WriteError};
@@ -57,6 +57,13 @@ pub(super) struct Sealed {
     /// The last sequence that was given out before the seal.
     pub(super) upto: u64,
     pub(super) chunks: Vec<Chunk>,
+}
+
+/// What a body needs before it is decoded: room for its record, and to be new or known.
+#[derive(Debug)]
+pub struct Place {
+    pub(super) reservation: Reservation,
+    pub(super) claim: Claim,
 }
 
 /// The bytes of a body.
@@ -112,7 +119,6 @@ pub struct Shard {
     index: usize,
     registry: Arc<Registry>,
     journal: Arc<Journal>,
-    retries: Arc<Retries>,
     tables: Tables,
     budget: Arc<Budget>,
     events: mpsc::Sender<Event>,
@@ -129,7 +135,6 @@ impl Shard {
             index,
             registry: Arc::clone(&engine.registry),
             journal: Arc::clone(&engine.journal),
-            retries: Arc::clone(&engine.retries),
             tables: Tables::new(Arc::clone(&engine.registry)),
             budget: Arc::clone(&engine.budget),
             events: engine.events.clone(),
@@ -176,18 +181,18 @@ impl Shard {
     /// Cost: one pass over the body; see the copy ledger in ARCHITECTURE.md.
     ///
     /// # Errors
-    /// `TooManyDatabases`, `Busy(RequestOpen)`. A refused row is no error.
+    /// `TooManyDatabases`. A refused row is no error.
     pub fn write<A>(
         &mut self,
         request: &WriteRequest<'_>,
-        reservation: Reservation,
+        place: Place,
         body: ReceivedBody<'_>,
         answer: impl FnOnce(&Report, &[u8]) -> A,
     ) -> Result<Written<A>, WriteError> {
         let ReceivedBody { mut received, encoding, inflated } = body;
-        let (open, stored_at) = match self.retries.claim(request, &received) {
+        let Place { reservation, claim } = place;
+        let (open, stored_at) = match claim {
             Claim::New(open) => (open, None),
-            Claim::Open => return Err(BusyReason::RequestOpen.into()),
             Claim::Stored(sequence) => (None, Some(sequence)),
         };
         let circumstances = Circumstances {

@@ -13,6 +13,7 @@ use super::registry::{Measurement, Registry};
 use super::series::SeriesIndex;
 use super::series_cache::SeriesCache;
 use super::{AppendError, TableBuilder};
+use crate::timestamp::Timestamp;
 
 /// Bytes after which the open chunk of a table is sealed, at the end of a body.
 const CHUNK_BYTES_MAX: usize = 64 << 20;
@@ -238,6 +239,14 @@ impl Database {
         if self.is_cacheable(table) && self.cache.find(tags, Some(table)).is_none() {
             self.cache.insert(tags, table, series, true);
         }
+    }
+
+    /// Whether a row of the open write has this time, to the microsecond. Cost: a compare a row.
+    pub fn has_written(&self, time: Timestamp) -> bool {
+        self.touched.iter().any(|touched| {
+            let table = self.tables.get(touched.table.0);
+            table.is_some_and(|table| table.has_time(touched.rows, time.us))
+        })
     }
 
     fn is_cacheable(&self, table: TableIndex) -> bool {

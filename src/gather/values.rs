@@ -181,6 +181,11 @@ impl TimeValues {
         self.us.reserve(self.expected);
     }
 
+    /// Whether a row from `start` on has this time, to the microsecond.
+    pub(super) fn has(&self, start: usize, us: i64) -> bool {
+        self.us.get(start..).is_some_and(|times| times.contains(&us))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.us.len()
     }

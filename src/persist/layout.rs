@@ -1,8 +1,8 @@
 //! Where files are: names of databases and measurements as path components, days as partitions.
 //!
 //! ```text
-//! <data-dir>/tables/<database>/<measurement>/date=YYYY-MM-DD/<instance>-<sequence>-<part>.parquet
-//!                   mydb@2Fautogen/@43@50@55/date=2026-11-22/9b1c03de-000000000000002a-0000.parquet
+//! <data-dir>/tables/<database>/<measurement>/date=<day>/<instance>-<sequence>-<part>.parquet
+//!   mydb@2Fautogen/@43@50@55/date=2026-11-22/9b1c03de-000000000000002a-0000.parquet
 //! ```
 //!
 //! A name from a client becomes exactly one component, by [`encode_name`]. The mapping is
@@ -23,8 +23,8 @@ const COMPONENT_BYTES_MAX: usize = 180;
 /// What is kept of a component that is cut.
 const KEPT_BYTES_MAX: usize = 100;
 /// Before the two digits of a byte that does not stand for itself. Not `%`: `DuckDB`, delta-rs and
-/// `ClickHouse` decode the path of a Delta table once too often, and find no table below a `%41`; nor `~`,
-/// which object stores advise against.
+/// `ClickHouse` decode the path of a Delta table once too often, and find none below a `%41`. Nor
+/// `~`, which object stores advise against.
 const ESCAPE: char = '@';
 /// Component of the empty name; no other name gives a lone escape.
 const EMPTY: &str = "@";

@@ -111,7 +111,12 @@ fn bad_values_are_told_what_was_expected() {
         ("--shards=1025", "auto or a number from 1 to 1024"),
         ("--log-format=xml", "[possible values: json, text]"),
         ("--unsigned=u64", "int64 or decimal, found \"u64\""),
-        ("--durability=fsync", "unexpected argument '--durability'"),
+        ("--durability=sync", "fsync, os or memory, found \"sync\""),
+        ("--wal-segment-bytes=1023KiB", "expected at least 1MiB"),
+        ("--wal-segment-bytes=1025MiB", "at most 1GiB"),
+        ("--retries=always", "[possible values: bodies, keys, off]"),
+        ("--retry-window=999ms", "expected at least 1s"),
+        ("--durable", "unexpected argument '--durable'"),
     ];
     for (argument, message) in cases {
         let error = parse(&[argument]).expect_err(argument);

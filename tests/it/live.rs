@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use peristyle::accept::{RunningServer, Server};
 use peristyle::disk::LocalDisk;
 use peristyle::durability::Durability;
-use peristyle::engine::{Engine, Options, RetryOptions};
+use peristyle::engine::{Engine, Options, REJECTED, RetryOptions};
 use peristyle::limits::Limits;
 use peristyle::schema::Unsigned;
 use tempfile::TempDir;
@@ -35,7 +35,8 @@ pub fn options(data_dir: &Path) -> Options {
         wal_segment_bytes: 1 << 20,
         wal_salvage: false,
         retries: RetryOptions {
-            knows_bodies: true,
+            // Tests send the same bytes again and mean it.
+            knows_bodies: false,
             knows_keys: true,
             window: Duration::from_secs(300),
         },
@@ -60,12 +61,8 @@ impl Live {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut options = options(directory.path());
         change(&mut options);
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let bound = Server::bind(address, options.shards).expect("a free port");
-        options.shards = bound.shard_count();
-        let engine = Engine::open(&options).expect("an empty data directory");
-        let server = bound.run(&engine).expect("threads");
-        Self { directory, engine, server: Some(server) }
+        let (engine, server) = serve(&mut options);
+        Self { directory, engine, server }
     }
 
     pub fn client(&self) -> Client {
@@ -81,6 +78,14 @@ impl Live {
         let answer = self.post("/api/v1/flush", "");
         assert_eq!(answer.status, 200, "{}", answer.body);
         read_rows(self.directory.path(), database)
+    }
+
+    /// Stops, and starts again on the same directory.
+    pub fn restart(&mut self, change: impl FnOnce(&mut Options)) {
+        self.stop();
+        let mut options = options(self.directory.path());
+        change(&mut options);
+        (self.engine, self.server) = serve(&mut options);
     }
 
     /// Stops the way the binary does.
@@ -101,6 +106,15 @@ impl Drop for Live {
     }
 }
 
+fn serve(options: &mut Options) -> (Arc<Engine>, Option<RunningServer>) {
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let bound = Server::bind(address, options.shards).expect("a free port");
+    options.shards = bound.shard_count();
+    let engine = Engine::open(options).expect("a data directory");
+    let server = bound.run(&engine).expect("threads");
+    (engine, Some(server))
+}
+
 /// The Parquet files of a data directory, sorted by path.
 pub fn files(data_dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -119,8 +133,16 @@ pub fn files(data_dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// All rows of a database in the files of a data directory, in the order of measurement and time.
+/// All rows of a database in the files of a data directory, in the order of measurement and time;
+/// without those of `_rejected`.
 pub fn read_rows(data_dir: &Path, database: &str) -> Vec<Row> {
+    let mut rows = read_all_rows(data_dir, database);
+    rows.retain(|row| row.measurement != REJECTED);
+    rows
+}
+
+/// [`read_rows`], with those of `_rejected`.
+pub fn read_all_rows(data_dir: &Path, database: &str) -> Vec<Row> {
     let mut rows = Vec::new();
     for path in files(data_dir) {
         let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).expect("a file"))

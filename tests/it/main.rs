@@ -43,7 +43,12 @@ mod number;
 mod persist;
 
 mod power;
+
 mod publish;
+
+mod rejected;
+
+mod retries;
 
 mod schemas;
 

@@ -211,7 +211,6 @@ fn send(
             if count == flush_after {
                 engine.flush(None).await.ok();
             }
-            let Ok(reservation) = engine.reserve(text.len()).await else { break };
             let request = WriteRequest {
                 endpoint: "/write",
                 database: "db",
@@ -220,12 +219,13 @@ fn send(
                 atomic: false,
                 idempotency_key: None,
             };
+            let Ok(place) = engine.place(&request, text.as_bytes()).await else { break };
             let body = ReceivedBody {
                 received: text.into_bytes(),
                 encoding: Encoding::Identity,
                 inflated: &mut Vec::new(),
             };
-            let written = shard.borrow_mut().write(&request, reservation, body, |report, _| {
+            let written = shard.borrow_mut().write(&request, place, body, |report, _| {
                 assert_eq!(report.rejected, 0);
             });
             match written.expect("a good body").stored().await {

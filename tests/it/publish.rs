@@ -410,7 +410,7 @@ fn statistics_are_those_of_the_rows() {
         let text = adds[at].get("stats").unwrap().as_str().unwrap();
         simd_json::to_owned_value(&mut text.as_bytes().to_vec()).unwrap()
     };
-    let path = "date=1970-01-01/0000000000000001-0000.parquet";
+    let path = "date=1970-01-01/00000000-0000000000000001-0000.parquet";
     assert_eq!(adds[0].get("path").unwrap().as_str(), Some(path));
     assert_eq!(adds[0].get("partitionValues").unwrap(), &json!({"date": "1970-01-01"}));
     assert_eq!(adds[0].get("size").unwrap().as_u64(), Some(commit.segments[0].bytes));

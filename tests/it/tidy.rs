@@ -42,7 +42,8 @@ const VOCABULARY: &[&str] =
 
 /// Who may import whom, the vocabulary aside.
 const EDGES: &[(&str, &[&str])] = &[
-    ("main", &["accept", "config", "engine"]),
+    ("main", &["config", "serve"]),
+    ("serve", &["accept", "config", "engine"]),
     ("accept", &["engine"]),
     ("config", &[]),
     ("decode", &["gather"]),
@@ -82,8 +83,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rmp", &["decode"]),
     ("simd_json", &["accept", "publish", "schema"]),
     ("socket2", &["accept"]),
-    ("tokio", &["accept", "engine", "journal", "main"]),
-    ("tracing", &["accept", "engine", "journal", "main", "persist", "publish"]),
+    ("tokio", &["accept", "engine", "journal", "serve"]),
+    ("tracing", &["accept", "engine", "journal", "main", "persist", "publish", "serve"]),
     ("tracing_subscriber", &["main"]),
     ("twox_hash", &["engine", "persist"]),
     ("zstd", &["decode"]),

@@ -73,4 +73,6 @@ pub fn decode(body: Body<'_>, context: &Context<'_>, database: &mut Database, re
     if let Err(broken) = decoder.items() {
         decoder.broken(broken);
     }
+    // No client's time is that of its body's arrival, to the microsecond.
+    report.has_received_times |= database.has_written(context.received);
 }

@@ -101,6 +101,11 @@ impl TableBuilder {
         }
     }
 
+    /// Whether a row from `start` on has this time, to the microsecond.
+    pub(super) fn has_time(&self, start: usize, us: i64) -> bool {
+        self.times.has(start, us)
+    }
+
     /// Rows committed since the last seal.
     pub fn row_count(&self) -> usize {
         self.rows

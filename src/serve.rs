@@ -1,0 +1,80 @@
+//! `peristyle serve`: the server from its settings to its end.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use peristyle::accept::Server;
+use peristyle::config::{Config, KnownRetries};
+use peristyle::disk::LocalDisk;
+use peristyle::engine::{Engine, Options, RetryOptions};
+use peristyle::schema::pinned;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long the last flush may take before the process gives up and says so.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Serves until a signal, then writes everything out.
+pub(crate) fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
+    config.check()?;
+    let server = Server::bind(config.listen, config.shard_count())
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let engine = Engine::open(&options(config, server.shard_count())?)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut terminate = runtime.block_on(async { signal(SignalKind::terminate()) })?;
+    let mut interrupt = runtime.block_on(async { signal(SignalKind::interrupt()) })?;
+    let server = server.run(&engine)?;
+    let address = server.local_addr();
+    tracing::info!(data_dir = %config.data_dir.display(), "listening on http://{address}");
+    let failure = runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            cause = engine.journal_failed() => Some(cause),
+        }
+    });
+    if let Some(cause) = failure {
+        tracing::error!(%cause, "the journal failed: what was acknowledged is on disk; stopping");
+        std::process::exit(74); // EX_IOERR of sysexits.h
+    }
+    tracing::info!("stopping: finishing requests, then writing what is left");
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        });
+        tracing::warn!("stopped by a second signal: what was not written is lost");
+        std::process::exit(130); // as shells report an interrupt
+    });
+    server.shutdown();
+    let joined = server.join();
+    engine.close()?;
+    joined?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What the settings mean to the engine.
+fn options(config: &Config, shards: usize) -> Result<Options, Box<dyn Error>> {
+    Ok(Options {
+        data_dir: config.data_dir.clone(),
+        disk: Arc::new(LocalDisk),
+        log_store: None,
+        durability: config.durability,
+        wal_segment_bytes: config.wal_segment_bytes.0 as u64,
+        wal_salvage: config.wal_salvage,
+        retries: RetryOptions {
+            knows_bodies: config.retries == KnownRetries::Bodies,
+            knows_keys: config.retries != KnownRetries::Off,
+            window: config.retry_window,
+        },
+        shards,
+        flush_interval: config.flush_interval,
+        flush_bytes: config.flush_bytes_max(),
+        memory_limit: config.memory_limit_bytes(),
+        close_timeout: CLOSE_TIMEOUT,
+        limits: config.limits(),
+        unsigned: config.unsigned,
+        pins: pinned::load(&config.schemas)?,
+        sabotage: None,
+    })
+}
