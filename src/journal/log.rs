@@ -11,6 +11,11 @@ use super::record::{ALIGNMENT, HEAD_BYTES};
 use super::segment::{self, BLOCK_BYTES, HEADER_BYTES, Identity, Name, OPENING_OFFSET, Opening};
 use crate::disk::{Disk, DiskFile};
 
+/// Zeros that are looked for as a whole.
+const ZEROS: [u8; 4096] = [0; 4096];
+/// How many of them are passed: no head that begins in these has a byte of its sequence elsewhere.
+const PASSED_BYTES: usize = ZEROS.len() - HEAD_BYTES;
+
 /// The files of a journal, oldest segment first.
 #[derive(Clone)]
 pub(super) struct Log {
@@ -197,6 +202,14 @@ impl Log {
             debug_assert_eq!(window.len(), kept + read, "what was read is appended");
             let mut rest = window.as_slice();
             while let Some(head) = rest.first_chunk() {
+                // A head that begins in zeros has no sequence: most of a segment is passed so.
+                if let Some((_, behind)) = rest.split_at_checked(PASSED_BYTES)
+                    && rest.starts_with(&ZEROS)
+                {
+                    rest = behind;
+                    offset += PASSED_BYTES as u64;
+                    continue;
+                }
                 if let Some(result) = visit(offset, head) {
                     return Ok(Some(result));
                 }

@@ -30,13 +30,15 @@
 //! | power cut while one is recycled | it is there or not; it is the oldest, all of it published |
 //! | power cut in recovery | the log is as it was: it is written over with its own bytes |
 //! | a sync fails, a write fails | [`JournalError`] to all, for ever; the process has to end |
+//! | start after a failed sync | what was read may be in memory only: it is written again |
 //! | no space for a new segment | no reservations, until there is; what has room is written |
 //! | no space in room that there was | the write is tried until it succeeds |
 //! | damage to what was acknowledged | not opened: file and offset; or salvaged, and counted |
 //!
 //! Damage is told from a torn end by what later records say was durable (`reader`). It is not told
 //! from it where nothing was written later: after a power cut in the first moment of quiet, and
-//! under [`Durability::Os`], where nothing is ever known to be durable.
+//! under [`Durability::Os`], where nothing is known to be durable. That the oldest file was taken
+//! away looks like recycling; whoever knows what was published can tell.
 //!
 //! Not here: what codes in entries mean, what is replayed and what is published already (`engine`).
 

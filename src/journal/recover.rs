@@ -110,7 +110,10 @@ impl Recovered {
         Ok(())
     }
 
-    /// Begins to write: records go on behind the last one, with `first_sequence` or above.
+    /// Begins to write: records go on behind the last one, with `first_sequence` or above. It has
+    /// to be above all that was published: files may have been taken away, and without syncs a
+    /// power cut takes records whose rows are in files already.
+    ///
     /// `on_failure` is called once, on a thread of the journal, when it cannot go on: nothing is
     /// acknowledged from then on, and what was not acknowledged may be on disk or not.
     ///
