@@ -101,7 +101,7 @@ pub enum Durability {
 pub struct Options {
     /// When a write is acknowledged.
     pub durability: Durability,
-    /// Size of a file, a multiple of 4096 and at least 8192.
+    /// Size of a file; rounded up to a multiple of 4096, and to 8192 at least.
     pub segment_bytes: u64,
     /// Files kept for later use, at most; more are removed when they are published.
     pub spares: usize,
@@ -218,7 +218,7 @@ impl Journal {
         let shared = Arc::clone(&self.shared);
         let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
-                shared.fail(&JournalError::closed(&shared.setup.directory));
+                shared.fail(&JournalError::closed(&shared.setup.directory), Vec::new());
                 resume_unwind(panic);
             }
         });

@@ -65,7 +65,10 @@ impl Recovered {
         };
         let taken = reader.last.max(taken);
         let (last, kept, unsure) = (reader.last, reader.kept(), reader.unsure());
-        let setup = Setup { disk, directory, options: options.clone(), instance };
+        let bytes = options.segment_bytes.max(segment::SEGMENT_BYTES_MIN);
+        let segment_bytes = bytes.next_multiple_of(segment::HEADER_BYTES);
+        let options = Options { segment_bytes, ..options.clone() };
+        let setup = Setup { disk, directory, options, instance };
         Ok(Self { instance, setup, log, last, taken, kept, unsure, records, salvaged, torn })
     }
 
@@ -77,6 +80,11 @@ impl Recovered {
     /// How many records there are.
     pub fn record_count(&self) -> u64 {
         self.records
+    }
+
+    /// How many files hold them.
+    pub fn segment_count(&self) -> usize {
+        self.kept
     }
 
     /// What was passed over, when that was asked for and necessary.

@@ -596,7 +596,7 @@ fn a_failed_sync_is_the_end() {
     while journal.stats().segments_ready == 0 || !has_mark(&disk, 1) {
         thread::yield_now();
     }
-    // Seek, write, sync.
+    // Write, sync.
     let reservation = block_on(journal.reserve(3)).unwrap();
     disk.fail_after(2, Fault::Io);
     let first = journal.append(reservation, &write("db"), b"two".to_vec());
