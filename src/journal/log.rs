@@ -177,6 +177,20 @@ impl Log {
         self.next_opening(at).filter(|next| next.is_resumed).map(|next| next.durable)
     }
 
+    /// The bytes of the stream in segment `at` that may be the end of a head in the one before.
+    fn beginning(&self, at: usize) -> Result<Vec<u8>, JournalError> {
+        let mut bytes = Vec::new();
+        if let Some(found) = self.segments.get(at).filter(|it| it.identity.is_some()) {
+            let path = self.path(found.number);
+            let failed = |error| JournalError::io(Operation::Read, &path, HEADER_BYTES)(error);
+            let mut file = self.open(found.number)?;
+            file.seek(SeekFrom::Start(HEADER_BYTES)).map_err(failed)?;
+            bytes.resize(HEAD_BYTES - ALIGNMENT, 0);
+            file.read_exact(&mut bytes).map_err(failed)?;
+        }
+        Ok(bytes)
+    }
+
     /// Gives `visit` every aligned place of the stream of segment `at` from `offset` on, with the
     /// bytes that would be a head, until it returns something.
     pub(super) fn scan<T>(
@@ -195,11 +209,19 @@ impl Log {
         file.seek(SeekFrom::Start(HEADER_BYTES + offset)).map_err(failed)?;
         let mut offset = offset;
         let mut window = Vec::new();
+        let mut is_complete = false;
         loop {
             let kept = window.len();
             let chunk = file.by_ref().take(CHUNK_BYTES as u64);
             let read = { chunk }.read_to_end(&mut window).map_err(failed)?;
             debug_assert_eq!(window.len(), kept + read, "what was read is appended");
+            if read == 0 {
+                if is_complete {
+                    return Ok(None);
+                }
+                window.extend(self.beginning(at + 1)?);
+                is_complete = true;
+            }
             let mut rest = window.as_slice();
             while let Some(head) = rest.first_chunk() {
                 // A head that begins in zeros has no sequence: most of a segment is passed so.
@@ -216,9 +238,6 @@ impl Log {
                 let (_, behind) = rest.split_at(ALIGNMENT);
                 rest = behind;
                 offset += ALIGNMENT as u64;
-            }
-            if read == 0 {
-                return Ok(None);
             }
             let rest = rest.to_vec();
             drop(mem::replace(&mut window, rest));
