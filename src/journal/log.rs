@@ -11,6 +11,11 @@ use super::record::{ALIGNMENT, HEAD_BYTES};
 use super::segment::{self, BLOCK_BYTES, HEADER_BYTES, Identity, Name, OPENING_OFFSET, Opening};
 use crate::disk::{Disk, DiskFile};
 
+/// Zeros that are looked for as a whole.
+const ZEROS: [u8; 4096] = [0; 4096];
+/// How many of them are passed: no head that begins in these has a byte of its sequence elsewhere.
+const PASSED_BYTES: usize = ZEROS.len() - HEAD_BYTES;
+
 /// The files of a journal, oldest segment first.
 #[derive(Clone)]
 pub(super) struct Log {
@@ -172,6 +177,20 @@ impl Log {
         self.next_opening(at).filter(|next| next.is_resumed).map(|next| next.durable)
     }
 
+    /// The bytes of the stream in segment `at` that may be the end of a head in the one before.
+    fn beginning(&self, at: usize) -> Result<Vec<u8>, JournalError> {
+        let mut bytes = Vec::new();
+        if let Some(found) = self.segments.get(at).filter(|it| it.identity.is_some()) {
+            let path = self.path(found.number);
+            let failed = |error| JournalError::io(Operation::Read, &path, HEADER_BYTES)(error);
+            let mut file = self.open(found.number)?;
+            file.seek(SeekFrom::Start(HEADER_BYTES)).map_err(failed)?;
+            bytes.resize(HEAD_BYTES - ALIGNMENT, 0);
+            file.read_exact(&mut bytes).map_err(failed)?;
+        }
+        Ok(bytes)
+    }
+
     /// Gives `visit` every aligned place of the stream of segment `at` from `offset` on, with the
     /// bytes that would be a head, until it returns something.
     pub(super) fn scan<T>(
@@ -190,22 +209,35 @@ impl Log {
         file.seek(SeekFrom::Start(HEADER_BYTES + offset)).map_err(failed)?;
         let mut offset = offset;
         let mut window = Vec::new();
+        let mut is_complete = false;
         loop {
             let kept = window.len();
             let chunk = file.by_ref().take(CHUNK_BYTES as u64);
             let read = { chunk }.read_to_end(&mut window).map_err(failed)?;
             debug_assert_eq!(window.len(), kept + read, "what was read is appended");
+            if read == 0 {
+                if is_complete {
+                    return Ok(None);
+                }
+                window.extend(self.beginning(at + 1)?);
+                is_complete = true;
+            }
             let mut rest = window.as_slice();
             while let Some(head) = rest.first_chunk() {
+                // A head that begins in zeros has no sequence: most of a segment is passed so.
+                if let Some((_, behind)) = rest.split_at_checked(PASSED_BYTES)
+                    && rest.starts_with(&ZEROS)
+                {
+                    rest = behind;
+                    offset += PASSED_BYTES as u64;
+                    continue;
+                }
                 if let Some(result) = visit(offset, head) {
                     return Ok(Some(result));
                 }
                 let (_, behind) = rest.split_at(ALIGNMENT);
                 rest = behind;
                 offset += ALIGNMENT as u64;
-            }
-            if read == 0 {
-                return Ok(None);
             }
             let rest = rest.to_vec();
             drop(mem::replace(&mut window, rest));

@@ -30,13 +30,15 @@
 //! | power cut while one is recycled | it is there or not; it is the oldest, all of it published |
 //! | power cut in recovery | the log is as it was: it is written over with its own bytes |
 //! | a sync fails, a write fails | [`JournalError`] to all, for ever; the process has to end |
+//! | start after a failed sync | what was read may be in memory only: it is written again |
 //! | no space for a new segment | no reservations, until there is; what has room is written |
 //! | no space in room that there was | the write is tried until it succeeds |
 //! | damage to what was acknowledged | not opened: file and offset; or salvaged, and counted |
 //!
 //! Damage is told from a torn end by what later records say was durable (`reader`). It is not told
 //! from it where nothing was written later: after a power cut in the first moment of quiet, and
-//! under [`Durability::Os`], where nothing is ever known to be durable.
+//! under [`Durability::Os`], where nothing is known to be durable. That the oldest file was taken
+//! away looks like recycling; whoever knows what was published can tell.
 //!
 //! Not here: what codes in entries mean, what is replayed and what is published already (`engine`).
 
@@ -88,7 +90,7 @@ use crate::durability::Durability;
 pub struct Options {
     /// When a write is acknowledged.
     pub durability: Durability,
-    /// Size of a file, a multiple of 4096 and at least 8192.
+    /// Size of a file; rounded up to a multiple of 4096, and to 8192 at least.
     pub segment_bytes: u64,
     /// Files kept for later use, at most; more are removed when they are published.
     pub spares: usize,
@@ -205,7 +207,7 @@ impl Journal {
         let shared = Arc::clone(&self.shared);
         let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
-                shared.fail(&JournalError::closed(&shared.setup.directory));
+                shared.fail(&JournalError::closed(&shared.setup.directory), Vec::new());
                 resume_unwind(panic);
             }
         });

@@ -66,7 +66,10 @@ impl Recovered {
         };
         let taken = reader.last.max(taken);
         let (last, kept, unsure) = (reader.last, reader.kept(), reader.unsure());
-        let setup = Setup { disk, directory, options: options.clone(), instance };
+        let bytes = options.segment_bytes.max(segment::SEGMENT_BYTES_MIN);
+        let segment_bytes = bytes.next_multiple_of(segment::HEADER_BYTES);
+        let options = Options { segment_bytes, ..options.clone() };
+        let setup = Setup { disk, directory, options, instance };
         Ok(Self { instance, setup, log, last, taken, kept, unsure, records, salvaged, torn })
     }
 
@@ -78,6 +81,11 @@ impl Recovered {
     /// How many records there are.
     pub fn record_count(&self) -> u64 {
         self.records
+    }
+
+    /// How many files hold them.
+    pub fn segment_count(&self) -> usize {
+        self.kept
     }
 
     /// What was passed over, when that was asked for and necessary.
@@ -111,7 +119,10 @@ impl Recovered {
         Ok(())
     }
 
-    /// Begins to write: records go on behind the last one, with `first_sequence` or above.
+    /// Begins to write: records go on behind the last one, with `first_sequence` or above. It has
+    /// to be above all that was published: files may have been taken away, and without syncs a
+    /// power cut takes records whose rows are in files already.
+    ///
     /// `on_failure` is called once, on a thread of the journal, when it cannot go on: nothing is
     /// acknowledged from then on, and what was not acknowledged may be on disk or not.
     ///

@@ -225,19 +225,20 @@ impl Shared {
         }
     }
 
-    /// Ends everything: nothing is acknowledged from here on. Only the first error counts.
-    pub(super) fn fail(&self, error: &JournalError) {
+    /// Ends everything: nothing is acknowledged from here on, neither what is queued nor `group`,
+    /// which was being written. Only the first error counts.
+    pub(super) fn fail(&self, error: &JournalError, group: Vec<Pending>) {
         let mut state = self.lock();
-        if state.is_over() {
-            return;
+        let is_first = !state.is_over();
+        if is_first {
+            state.status = Status::Failed(error.clone());
         }
-        state.status = Status::Failed(error.clone());
         let queue = mem::take(&mut state.queue);
         state.stats.queued_bytes = 0;
-        let on_failure = state.on_failure.take();
+        let on_failure = state.on_failure.take().filter(|_| is_first);
         drop(state);
         self.wake_all();
-        for pending in queue {
+        for pending in group.into_iter().chain(queue) {
             pending.finish(Err(error.clone()));
         }
         if let Some(on_failure) = on_failure {

@@ -54,7 +54,7 @@ impl Spares {
             match result {
                 Ok(()) => {}
                 // What a failed sync left on disk is not known.
-                Err(error) if is_final(&error) => return self.shared.fail(&error),
+                Err(error) if is_final(&error) => return self.shared.fail(&error, Vec::new()),
                 Err(error) => self.pause(task, &error),
             }
         }

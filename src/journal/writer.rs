@@ -41,7 +41,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let result = self.write_groups().and_then(|()| self.close());
         if let Err(error) = result {
-            self.shared.fail(&error);
+            self.shared.fail(&error, Vec::new());
         }
     }
 
@@ -50,10 +50,7 @@ impl Writer {
             if let Err(error) = self.write_group(&records) {
                 // What became of these is not known: the process ends, and they are replayed or
                 // they are not there.
-                self.shared.fail(&error);
-                for record in records {
-                    record.finish(Err(error.clone()));
-                }
+                self.shared.fail(&error, records);
                 return Err(error);
             }
             let last = records.last().map_or(self.synced, |it| it.sequence);

@@ -233,7 +233,9 @@ fn append_some(journal: &Journal, thread: u64, seed: u64) -> Vec<(u64, String, V
             appended[index].3 = result.is_ok_and(|body| body == appended[index].2);
         }
         if random.below(6) == 0 && journal.wait_durable(journal.last_sequence()).is_ok() {
-            appended.iter_mut().for_each(|it| it.3 = true);
+            for record in &mut appended {
+                record.3 = true;
+            }
             journal.recycle(random.below(journal.durable() + 1));
         }
         if is_over {
@@ -601,7 +603,7 @@ fn a_failed_sync_is_the_end() {
     while journal.stats().segments_ready == 0 || !has_mark(&disk, 1) {
         thread::yield_now();
     }
-    // Seek, write, sync.
+    // Write, sync.
     let reservation = block_on(journal.reserve(3)).unwrap();
     disk.fail_after(2, Fault::Io);
     let first = journal.append(reservation, &write("db"), b"two".to_vec());
