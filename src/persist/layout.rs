@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! <data-dir>/tables/<database>/<measurement>/date=YYYY-MM-DD/<sequence>-<part>.parquet
-//!                   mydb%2Fautogen/%43%50%55/date=2026-11-22/000000000000002a-0000.parquet
+//!                   mydb~2Fautogen/~43~50~55/date=2026-11-22/000000000000002a-0000.parquet
 //! ```
 //!
 //! A name from a client becomes exactly one component, by [`encode_name`]. The mapping is
 //! injective, also on file systems that ignore case, and can be read back by [`decode_name`] while
-//! the component has no `~`; the real name is in the file's metadata in any case.
+//! the component has no `~~`; the real name is in the file's metadata in any case. The escape is
+//! not `%`, because readers of Delta tables take local paths for URLs and decode them.
 //! `schemas/segment.md` states the rules for readers.
 
 use std::path::PathBuf;
@@ -22,8 +23,12 @@ pub const TABLES: &str = "tables";
 const COMPONENT_BYTES_MAX: usize = 180;
 /// What is kept of a component that is cut.
 const KEPT_BYTES_MAX: usize = 100;
-/// Component of the empty name; no other name gives a lone `%`.
-const EMPTY: &str = "%";
+/// Begins what stands for a byte: `~` and two hex digits.
+const ESCAPE: char = '~';
+/// Begins the hash of a name that was cut; two hex digits follow an escape otherwise.
+const HASH: &str = "~~";
+/// Component of the empty name; no other name gives a lone `~`.
+const EMPTY: &str = "~";
 /// Names that Windows gives to devices, whatever their extension.
 const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
 /// Devices that are followed by one digit.
@@ -31,10 +36,10 @@ const NUMBERED_DEVICES: [&str; 2] = ["com", "lpt"];
 
 /// `name` as one path component of at most 255 bytes.
 ///
-/// `[a-z0-9_-]` and `.` stand for themselves, every other byte is `%XX`. A component never begins
+/// `[a-z0-9_-]` and `.` stand for themselves, every other byte is `~XX`. A component never begins
 /// with `.`, `_` or `-` (hidden files, files that Spark skips, options), never ends with `.` and is
-/// never a device of Windows: the byte that would make it so is `%XX` too.
-/// Beyond 180 bytes it is its first 100, `~`, and the 128-bit xxHash3 of `name` in hex.
+/// never a device of Windows: the byte that would make it so is `~XX` too.
+/// Beyond 180 bytes it is its first 100, `~~`, and the 128-bit xxHash3 of `name` in hex.
 pub fn encode_name(name: &str) -> String {
     if name.is_empty() {
         return EMPTY.to_owned();
@@ -52,7 +57,7 @@ pub fn encode_name(name: &str) -> String {
         if verbatim {
             component.push(char::from(byte));
         } else {
-            component.push('%');
+            component.push(ESCAPE);
             for digit in [byte >> 4, byte & 15] {
                 let digit = char::from_digit(digit.into(), 16);
                 component.extend(digit.map(|it| it.to_ascii_uppercase()));
@@ -61,7 +66,7 @@ pub fn encode_name(name: &str) -> String {
     }
     if component.len() > COMPONENT_BYTES_MAX {
         component.truncate(KEPT_BYTES_MAX);
-        let hash = format!("~{:032x}", XxHash3_128::oneshot(name.as_bytes()));
+        let hash = format!("{HASH}{:032x}", XxHash3_128::oneshot(name.as_bytes()));
         component.push_str(&hash);
     }
     component
@@ -76,7 +81,7 @@ pub fn decode_name(component: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(component.len());
     let mut rest = component.bytes();
     while let Some(byte) = rest.next() {
-        if byte == b'%' {
+        if char::from(byte) == ESCAPE {
             let high = char::from(rest.next()?).to_digit(16)?;
             let low = char::from(rest.next()?).to_digit(16)?;
             bytes.push(u8::try_from(high * 16 + low).ok()?);

@@ -229,7 +229,7 @@ fn every_kind_comes_back() {
     ];
     let segments = write_segments(&store, &request(vec![batch(&rows, false)], 7)).unwrap();
     assert_eq!(read_all(&store, &segments), rows);
-    let path = "tables/db%2Frp/%43%50%55%20load/date=1970-01-01/0000000000000007-0000.parquet";
+    let path = "tables/db~2Frp/~43~50~55~20load/date=1970-01-01/0000000000000007-0000.parquet";
     let bytes = fs::metadata(store.data_dir().join(path)).unwrap().len();
     let columns = segments[0].columns.clone();
     let names: Vec<_> = columns.iter().map(|it| it.name.as_str()).collect();
