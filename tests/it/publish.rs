@@ -1,6 +1,6 @@
 //! Segments into the Delta log and back: what is committed is there, once, whatever happens.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,7 +64,17 @@ impl Lake {
 }
 
 fn flush(store: &Store, database: &str, body: &str, sequence: u64) -> Commit {
-    let mut shard = Shard::with(Limits::DEFAULT, Unsigned::Decimal, Vec::new());
+    flush_as(store, database, body, sequence, Unsigned::Decimal)
+}
+
+fn flush_as(
+    store: &Store,
+    database: &str,
+    body: &str,
+    sequence: u64,
+    unsigned: Unsigned,
+) -> Commit {
+    let mut shard = Shard::with(Limits::DEFAULT, unsigned, Vec::new());
     let report = lines::write(&mut shard, body.as_bytes(), Precision::Nanosecond);
     assert_eq!(report.rejected, 0, "{:?}", report.rejections);
     let chunks = shard.chunks();
@@ -474,6 +484,43 @@ fn the_first_commit_describes_the_table() {
     let txn = action(&actions, "txn");
     assert_eq!(txn.get("appId").unwrap().as_str(), Some("i/0"));
     assert_eq!(txn.get("version").unwrap().as_u64(), Some(1));
+}
+
+#[test]
+fn columns_are_of_the_types_that_the_contract_says() {
+    let lake = Lake::new();
+    let catalog = lake.catalog();
+    let body = "t,tag=a float=1,integer=1i,unsigned=1u,boolean=t,string=\"a\" 1";
+    for (name, unsigned) in [("int64", Unsigned::Int64), ("decimal", Unsigned::Decimal)] {
+        let body = body.replacen('t', name, 1);
+        let sequence = catalog.load().unwrap().tables.len() as u64;
+        let commit = flush_as(&lake.store, "db", &body, sequence, unsigned);
+        catalog.commit(&commit).unwrap();
+    }
+    let types = |measurement: &str| -> BTreeMap<String, String> {
+        let actions = lake.version(measurement, 0);
+        let text = action(&actions, "metaData").get("schemaString").unwrap().as_str().unwrap();
+        let schema = simd_json::to_owned_value(&mut text.as_bytes().to_vec()).unwrap();
+        let fields = schema.get("fields").unwrap().as_array().unwrap().iter();
+        let text = |it: &OwnedValue, key| it.get(key).unwrap().as_str().unwrap().to_owned();
+        fields.map(|it| (text(it, "name"), text(it, "type"))).collect()
+    };
+    let (int64, decimal) = (types("int64"), types("decimal"));
+    let contract = include_str!("../../schemas/table.md");
+    let rows = contract.lines().skip_while(|it| *it != "| column | Delta type |").skip(2);
+    let mut count = 0;
+    for row in rows.take_while(|it| it.starts_with('|')) {
+        let cells: Vec<_> = row.split('|').map(|it| it.trim().trim_matches('`')).collect();
+        let (types, column) = match cells[1] {
+            "unsigned as decimal" => (&decimal, "unsigned"),
+            // No line of line protocol has a field of this kind; it is written as `time` is.
+            "timestamp" => (&int64, "time"),
+            column => (&int64, column),
+        };
+        assert_eq!(types.get(column).map(String::as_str), Some(cells[2]), "{row}");
+        count += 1;
+    }
+    assert_eq!(count, 11);
 }
 
 #[test]
