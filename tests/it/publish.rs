@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use delta_kernel::error::KernelError;
 use peristyle::decode::Precision;
 use peristyle::limits::Limits;
 use peristyle::persist::{SegmentRequest, Store, layout, write_segments};
@@ -603,4 +605,26 @@ fn a_table_that_somebody_removed_begins_again() {
     assert_eq!(catalog.commit(&commit).unwrap().version, 0);
     let state = reload(&lake);
     assert_eq!((state.rows, state.columns[1].kind), (1, ColumnKind::String));
+}
+
+#[test]
+fn a_full_disk_is_told_from_a_broken_one_wherever_it_is_wrapped() {
+    let io = |kind: ErrorKind| std::io::Error::from(kind);
+    let stored = |kind| object_store::Error::Generic { store: "local", source: Box::new(io(kind)) };
+    let is_full = |cause: Cause| {
+        let path = "tables/db/cpu".to_owned();
+        PublishError { operation: Operation::Commit, path, cause }.is_storage_full()
+    };
+    for (kind, expected) in [
+        (ErrorKind::StorageFull, true),
+        (ErrorKind::QuotaExceeded, true),
+        (ErrorKind::Other, false),
+    ] {
+        assert_eq!(is_full(Cause::Store(stored(kind))), expected);
+        assert_eq!(is_full(Cause::Kernel(KernelError::ObjectStore(stored(kind)))), expected);
+        assert_eq!(is_full(Cause::Kernel(KernelError::IOError(io(kind)))), expected);
+        let wrapped = KernelError::ObjectStore(stored(kind)).with_backtrace();
+        assert_eq!(is_full(Cause::Kernel(wrapped)), expected);
+    }
+    assert!(!is_full(Cause::NoFiles));
 }
