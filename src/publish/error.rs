@@ -34,6 +34,7 @@ impl PublishError {
             }
             // The kernel shows these by themselves and not as its source.
             next = match error.downcast_ref::<KernelError>() {
+                Some(KernelError::Backtraced { source, .. }) => Some(source.as_ref()),
                 Some(KernelError::ObjectStore(error)) => Some(error),
                 Some(KernelError::IOError(error)) => Some(error),
                 _ => error.source(),

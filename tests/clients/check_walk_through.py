@@ -21,7 +21,7 @@ def post(path, body=b""):
 
 def rows(measurement, columns):
     """The rows of a measurement in order of time."""
-    files = f"{TABLES}/{measurement}/**/*.parquet"
+    files = f"{TABLES}/{measurement}/date=*/*.parquet"
     table = f"read_parquet('{files}', union_by_name=true, hive_partitioning=true)"
     return duckdb.sql(f"select {columns} from {table} order by time").fetchall()
 

@@ -25,10 +25,10 @@ def encode_name(name):
             or (byte in b"_-" and not first)
             or (byte in b"." and not first and not last)
         )
-        component += chr(byte) if verbatim else f"%{byte:02X}"
+        component += chr(byte) if verbatim else f"~{byte:02X}"
     if len(component) > 180:
         raise ValueError(f"{name[:40]}...: hashed names are found by their footer, not by this")
-    return component or "%"
+    return component or "~"
 
 
 def directory_of(data_dir, database, measurement):
@@ -36,7 +36,7 @@ def directory_of(data_dir, database, measurement):
 
 
 def glob_of(directory):
-    return str(directory / "**" / "*.parquet")
+    return str(directory / "date=*" / "*.parquet")
 
 
 def read_by_duckdb(directory):
@@ -52,7 +52,7 @@ def read_by_duckdb(directory):
 
 def read_by_pyarrow(directory):
     """The same by pyarrow, with the union of all files' columns."""
-    files = sorted(directory.glob("**/*.parquet"))
+    files = sorted(directory.glob("date=*/*.parquet"))
     schemas = [pyarrow.parquet.read_schema(it).remove_metadata() for it in files]
     schema = pyarrow.unify_schemas([pyarrow.schema([("date", pyarrow.string())]), *schemas])
     dataset = pyarrow.dataset.dataset(

@@ -1,11 +1,14 @@
 //! Segments into the Delta log and back: what is committed is there, once, whatever happens.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use delta_kernel::error::KernelError;
+use object_store::local::LocalFileSystem;
 use peristyle::decode::Precision;
 use peristyle::disk::LocalDisk;
 use peristyle::limits::Limits;
@@ -65,7 +68,17 @@ impl Lake {
 }
 
 fn flush(store: &Store, database: &str, body: &str, sequence: u64) -> Commit {
-    let mut shard = Shard::with(Limits::DEFAULT, Unsigned::Decimal, Vec::new());
+    flush_as(store, database, body, sequence, Unsigned::Decimal)
+}
+
+fn flush_as(
+    store: &Store,
+    database: &str,
+    body: &str,
+    sequence: u64,
+    unsigned: Unsigned,
+) -> Commit {
+    let mut shard = Shard::with(Limits::DEFAULT, unsigned, Vec::new());
     let report = lines::write(&mut shard, body.as_bytes(), Precision::Nanosecond);
     assert_eq!(report.rejected, 0, "{:?}", report.rejections);
     let chunks = shard.chunks();
@@ -238,10 +251,15 @@ fn a_torn_last_commit_is_moved_aside_wherever_it_was_cut() {
     let whole = fs::read(&last).unwrap();
     let whole_checksum = fs::read(&checksum).unwrap();
     assert!(whole.split(|it| *it == b'\n').count() > 6, "commitInfo to txns, a line each");
-    for length in 0..whole.len() - 1 {
+    // Thousands of starts, none of which needs to survive a power cut.
+    let unsynced = LocalFileSystem::new_with_prefix(lake.path().join(layout::TABLES)).unwrap();
+    let catalog = Catalog::open_store(Arc::new(unsynced), Options::default()).unwrap();
+    // All cuts next to the end of a line, and every seventh inside of lines, which are all alike.
+    let is_border =
+        |it: usize| whole[it.saturating_sub(2)..whole.len().min(it + 2)].contains(&b'\n');
+    for length in (0..whole.len() - 1).filter(|it| it % 7 == 0 || is_border(*it)) {
         fs::write(&last, &whole[..length]).unwrap();
         fs::write(&checksum, &whole_checksum).unwrap();
-        let catalog = lake.catalog();
         let loaded = catalog.load().unwrap();
         let place = "tables/db/cpu/_delta_log/00000000000000000001.json";
         assert_eq!(loaded.repaired, [Path::new(place)], "cut at byte {length}");
@@ -479,6 +497,43 @@ fn the_first_commit_describes_the_table() {
 }
 
 #[test]
+fn columns_are_of_the_types_that_the_contract_says() {
+    let lake = Lake::new();
+    let catalog = lake.catalog();
+    let body = "t,tag=a float=1,integer=1i,unsigned=1u,boolean=t,string=\"a\" 1";
+    for (name, unsigned) in [("int64", Unsigned::Int64), ("decimal", Unsigned::Decimal)] {
+        let body = body.replacen('t', name, 1);
+        let sequence = catalog.load().unwrap().tables.len() as u64;
+        let commit = flush_as(&lake.store, "db", &body, sequence, unsigned);
+        catalog.commit(&commit).unwrap();
+    }
+    let types = |measurement: &str| -> BTreeMap<String, String> {
+        let actions = lake.version(measurement, 0);
+        let text = action(&actions, "metaData").get("schemaString").unwrap().as_str().unwrap();
+        let schema = simd_json::to_owned_value(&mut text.as_bytes().to_vec()).unwrap();
+        let fields = schema.get("fields").unwrap().as_array().unwrap().iter();
+        let text = |it: &OwnedValue, key| it.get(key).unwrap().as_str().unwrap().to_owned();
+        fields.map(|it| (text(it, "name"), text(it, "type"))).collect()
+    };
+    let (int64, decimal) = (types("int64"), types("decimal"));
+    let contract = include_str!("../../schemas/table.md");
+    let rows = contract.lines().skip_while(|it| *it != "| column | Delta type |").skip(2);
+    let mut count = 0;
+    for row in rows.take_while(|it| it.starts_with('|')) {
+        let cells: Vec<_> = row.split('|').map(|it| it.trim().trim_matches('`')).collect();
+        let (types, column) = match cells[1] {
+            "unsigned as decimal" => (&decimal, "unsigned"),
+            // No line of line protocol has a field of this kind; it is written as `time` is.
+            "timestamp" => (&int64, "time"),
+            column => (&int64, column),
+        };
+        assert_eq!(types.get(column).map(String::as_str), Some(cells[2]), "{row}");
+        count += 1;
+    }
+    assert_eq!(count, 11);
+}
+
+#[test]
 fn every_name_of_a_column_is_one_that_delta_takes() {
     let lake = Lake::new();
     let catalog = lake.catalog();
@@ -558,4 +613,26 @@ fn a_table_that_somebody_removed_begins_again() {
     assert_eq!(catalog.commit(&commit).unwrap().version, 0);
     let state = reload(&lake);
     assert_eq!((state.rows, state.columns[1].kind), (1, ColumnKind::String));
+}
+
+#[test]
+fn a_full_disk_is_told_from_a_broken_one_wherever_it_is_wrapped() {
+    let io = |kind: ErrorKind| std::io::Error::from(kind);
+    let stored = |kind| object_store::Error::Generic { store: "local", source: Box::new(io(kind)) };
+    let is_full = |cause: Cause| {
+        let path = "tables/db/cpu".to_owned();
+        PublishError { operation: Operation::Commit, path, cause }.is_storage_full()
+    };
+    for (kind, expected) in [
+        (ErrorKind::StorageFull, true),
+        (ErrorKind::QuotaExceeded, true),
+        (ErrorKind::Other, false),
+    ] {
+        assert_eq!(is_full(Cause::Store(stored(kind))), expected);
+        assert_eq!(is_full(Cause::Kernel(KernelError::ObjectStore(stored(kind)))), expected);
+        assert_eq!(is_full(Cause::Kernel(KernelError::IOError(io(kind)))), expected);
+        let wrapped = KernelError::ObjectStore(stored(kind)).with_backtrace();
+        assert_eq!(is_full(Cause::Kernel(wrapped)), expected);
+    }
+    assert!(!is_full(Cause::NoFiles));
 }
