@@ -722,10 +722,13 @@ fn salvaging_counts_what_it_passes_over() {
     // A whole segment: what begins in it, and what runs into it.
     let begun: Vec<_> = files.iter().filter(|file| disk.bytes(file)[512] != 0).collect();
     assert!(begun.len() > 3, "{begun:?}");
-    let before =
-        |file: &Path| -> u64 { u64::from_le_bytes(disk.bytes(file)[524..532].try_into().unwrap()) };
+    let number = |file: &Path, at: usize| {
+        u64::from_le_bytes(disk.bytes(file)[at..at + 8].try_into().unwrap())
+    };
     let middle = begun[begun.len() - 2];
-    let lost: Vec<u64> = (before(middle)..=before(begun[begun.len() - 1])).collect();
+    let ends_before = u64::from(number(middle, 516) == 0);
+    let first = number(middle, 524) + ends_before;
+    let lost: Vec<u64> = (first..=number(begun[begun.len() - 1], 524)).collect();
     check(&|disk| disk.lose(middle), &lost);
     check(&|disk| disk.change(middle, |bytes| bytes[3] ^= 1), &lost);
 }
