@@ -6,6 +6,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use peristyle::config::{Cli, Command, LogFormat};
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,9 +27,13 @@ fn main() -> ExitCode {
 }
 
 fn log_to_stderr(format: LogFormat) {
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
-    match format {
-        LogFormat::Json => log.json().init(),
-        LogFormat::Text => log.with_ansi(false).init(),
-    }
+    // The kernel tells of each commit.
+    let levels = Targets::new().with_default(Level::INFO).with_target("delta_kernel", Level::WARN);
+    let levels = levels.with_target("delta_kernel_default_engine", Level::WARN);
+    let log = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let log = match format {
+        LogFormat::Json => log.json().boxed(),
+        LogFormat::Text => log.with_ansi(false).boxed(),
+    };
+    tracing_subscriber::registry().with(log.with_filter(levels)).init();
 }

@@ -30,6 +30,11 @@ impl Instance {
         format!("{}/segments", self.hex)
     }
 
+    /// Application id of the last sequence of all shards, which a new journal goes on behind.
+    pub(super) fn journal(&self) -> String {
+        format!("{}/journal", self.hex)
+    }
+
     /// The beginning of the names of its files: 8 hex digits.
     pub(super) fn short(&self) -> String {
         self.hex.get(..8).unwrap_or_default().to_owned()

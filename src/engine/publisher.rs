@@ -93,6 +93,7 @@ impl Publisher {
         if self.sabotage == Some(Sabotage::OmitSequences) {
             txns.clear();
         }
+        txns.push((self.instance.journal(), version(rows.upto())));
         txns.push((self.instance.segments(), version(sequence)));
         let commit = Commit {
             database: rows.measurement.database.to_string(),
@@ -120,8 +121,7 @@ impl Publisher {
         measurement: &str,
         shard: u16,
     ) -> Result<u64, ServerError> {
-        let txn = self.catalog.txn(database, measurement, &self.instance.shard(shard))?;
-        Ok(txn.and_then(|txn| u64::try_from(txn).ok()).unwrap_or_default())
+        Ok(committed(&self.catalog, database, measurement, &self.instance.shard(shard))?)
     }
 
     /// Removes the tables of a database with their files.
@@ -143,6 +143,17 @@ impl Publisher {
             sequence: self.next_sequence.fetch_add(1, Ordering::Relaxed),
         }
     }
+}
+
+/// The sequence that a table has for an application id; 0 where it has none.
+pub(super) fn committed(
+    catalog: &Catalog,
+    database: &str,
+    measurement: &str,
+    application: &str,
+) -> Result<u64, PublishError> {
+    let txn = catalog.txn(database, measurement, application)?;
+    Ok(txn.and_then(|txn| u64::try_from(txn).ok()).unwrap_or_default())
 }
 
 /// A sequence as Delta keeps it.

@@ -14,6 +14,7 @@
 //! or kept by what the logs say, and a commit says it in one piece with its files.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use super::Options;
 use super::apply::{Circumstances, WriteRequest, apply};
 use super::codes;
 use super::instance::Instance;
-use super::publisher::{Publisher, TableRows, by_table, with_sources};
+use super::publisher::{Publisher, TableRows, by_table, committed, with_sources};
 use super::retries::{Retries, recycle};
 use super::shard::{Sealed, saturated};
 use crate::decode::inflate::{Encoding, Inflater};
@@ -86,12 +87,12 @@ impl Recovery {
         for database in store.databases()? {
             registry.create_database(&database);
         }
-        let next_sequence = remove_unpublished(&store, &catalog, &instance, &loaded.tables)?;
-        let next_sequence = AtomicU64::new(next_sequence);
+        let committed = Committed::of(&catalog, &instance, &loaded.tables)?;
+        let next_sequence = AtomicU64::new(committed.remove_others(&store, &instance)?);
         let sabotage = options.sabotage;
         let mut publisher = Publisher { store, catalog, instance, sabotage, next_sequence };
         let report = Replay::new(registry, &publisher, &survey).run(&recovered)?;
-        let last_sequence = recovered.last_sequence();
+        let last_sequence = recovered.last_sequence().max(committed.journal);
         let on_failure = move |error: JournalError| {
             failed.send_replace(Some(with_sources(&error).into()));
         };
@@ -107,32 +108,47 @@ impl Recovery {
     }
 }
 
-/// Removes files that no Delta log ever knew: they were written when a run ended, and their rows
-/// are still in the journal. Returns the first sequence that names no file.
-fn remove_unpublished(
-    store: &Store,
-    catalog: &Catalog,
-    instance: &Instance,
-    tables: &[TableState],
-) -> Result<u64, ServerError> {
-    let mut committed = HashMap::new();
-    for table in tables {
-        let TableState { database, measurement, .. } = table;
-        let txn = catalog.txn(database, measurement, &instance.segments())?;
-        let sequence = txn.and_then(|txn| u64::try_from(txn).ok());
-        committed.insert(layout::table_directory(database, measurement), sequence);
-    }
-    let mut last = committed.values().copied().flatten().max().unwrap_or_default();
-    let ours = instance.short();
-    for segment in store.segments()?.into_iter().filter(|it| it.instance == ours) {
-        last = last.max(segment.sequence);
-        let upto = committed.get(&segment.table).copied().flatten();
-        if upto.is_none_or(|upto| segment.sequence > upto) {
-            tracing::info!(file = %segment.path.display(), "removed: it was never published");
-            store.remove_segment(&segment.path)?;
+/// The last sequences that tables name.
+#[derive(Debug, Default)]
+struct Committed {
+    /// Of files, for each directory of a table.
+    segments: HashMap<PathBuf, u64>,
+    /// Of the journal. It can be beyond the journal's own last one: without syncs, a power cut
+    /// takes records that are published.
+    journal: u64,
+}
+
+impl Committed {
+    fn of(
+        catalog: &Catalog,
+        instance: &Instance,
+        tables: &[TableState],
+    ) -> Result<Self, ServerError> {
+        let mut last = Self::default();
+        for TableState { database, measurement, .. } in tables {
+            let of = |application: &str| committed(catalog, database, measurement, application);
+            let directory = layout::table_directory(database, measurement);
+            last.segments.insert(directory, of(&instance.segments())?);
+            last.journal = last.journal.max(of(&instance.journal())?);
         }
+        Ok(last)
     }
-    Ok(last + 1)
+
+    /// Removes files that no Delta log ever knew: they were written when a run ended, and their
+    /// rows are still in the journal. Returns the first sequence that names no file.
+    fn remove_others(&self, store: &Store, instance: &Instance) -> Result<u64, ServerError> {
+        let mut last = self.segments.values().copied().max().unwrap_or_default();
+        let ours = instance.short();
+        for segment in store.segments()?.into_iter().filter(|it| it.instance == ours) {
+            last = last.max(segment.sequence);
+            let upto = self.segments.get(&segment.table).copied().unwrap_or_default();
+            if segment.sequence > upto {
+                tracing::info!(file = %segment.path.display(), "removed: it was never published");
+                store.remove_segment(&segment.path)?;
+            }
+        }
+        Ok(last + 1)
+    }
 }
 
 /// What must be known of the whole journal before the first record is replayed.

@@ -35,16 +35,13 @@ fn a_body_with_its_own_times_is_stored_once() {
 #[test]
 fn what_differs_in_anything_that_matters_is_stored() {
     let live = start();
-    for target in [
-        "/write?db=a",
-        "/write?db=b",
-        "/write?db=a&precision=us",
-        "/api/v3/write_lp?db=a&precision=ns&accept_partial=false",
-    ] {
+    for target in
+        ["/write?db=a", "/write?db=b", "/api/v3/write_lp?db=a&precision=ns&accept_partial=false"]
+    {
         assert_eq!(live.post(target, TIMED).status, 204, "{target}");
     }
     assert_eq!(live.post("/write?db=a", TIMED.replace("v=2", "v=3")).status, 204);
-    assert_eq!(live.rows("a").len(), 8);
+    assert_eq!(live.rows("a").len(), 6);
     assert_eq!(live.rows("b").len(), 2);
 }
 
