@@ -42,7 +42,7 @@ pub(crate) fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         runtime.block_on(async {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         });
-        tracing::warn!("stopped by a second signal: what was not written is lost");
+        tracing::warn!("stopped by a second signal: the next start replays the journal");
         std::process::exit(130); // as shells report an interrupt
     });
     server.shutdown();

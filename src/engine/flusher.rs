@@ -164,7 +164,7 @@ impl Flusher {
         }
         self.writers.close();
         if let Some(Closing { reply, abandoned, .. }) = self.closing {
-            let cause = "rows could not be written before the end";
+            let cause = "not before the end; the next start replays them from the journal";
             let result = if abandoned {
                 Err(ServerError::Flush { cause: cause.into() }.into())
             } else {

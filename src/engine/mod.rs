@@ -373,7 +373,8 @@ impl Engine {
     /// Writes what is left and ends the threads. Call it when the shards are gone.
     ///
     /// # Errors
-    /// `Server(Flush)` when rows could not be written within `close_timeout`: they are lost.
+    /// `Server(Flush)` when rows could not be published within `close_timeout`: they are in the
+    /// journal, if there is one.
     pub fn close(&self) -> Result<(), WriteError> {
         self.is_closing.store(true, Ordering::Release);
         // A shard that was never made must not be waited for.

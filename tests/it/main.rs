@@ -48,6 +48,8 @@ mod publish;
 
 mod rejected;
 
+mod restart;
+
 mod retries;
 
 mod schemas;
