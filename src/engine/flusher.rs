@@ -282,7 +282,8 @@ impl Flusher {
     fn recycle(&mut self) {
         let oldest = self.oldest_job();
         let is_abandoned = self.closing.as_ref().is_some_and(|closing| closing.abandoned);
-        while let Some(round) = self.rounds.pop_front_if(|round| round.jobs_upto <= oldest) {
+        while self.rounds.front().is_some_and(|round| round.jobs_upto <= oldest) {
+            let Some(round) = self.rounds.pop_front() else { return };
             if !is_abandoned {
                 let Wiring { journal, retries, .. } = &self.wiring;
                 // A journal that failed has said so, and ends the process.

@@ -81,12 +81,11 @@ impl Publisher {
     /// # Errors
     /// `Busy(DiskFull)` or `Server(Flush)`.
     pub(super) fn publish(&self, rows: &mut TableRows) -> Result<Vec<SegmentMeta>, WriteError> {
-        let (sequence, segments) = match rows.written.take() {
-            Some(written) => written,
-            None => {
-                let request = self.request(rows);
-                (request.sequence, write_segments(&self.store, &request)?)
-            }
+        let (sequence, segments) = if let Some(written) = rows.written.take() {
+            written
+        } else {
+            let request = self.request(rows);
+            (request.sequence, write_segments(&self.store, &request)?)
         };
         let of_shard = |(shard, upto): (&u16, &u64)| (self.instance.shard(*shard), version(*upto));
         let mut txns: Vec<_> = rows.upto.iter().map(of_shard).collect();

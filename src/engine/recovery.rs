@@ -414,7 +414,7 @@ fn column_of(column: &publish::Column) -> Column {
 
 /// How a table writes unsigned integers, if this column is of them.
 fn unsigned_of(column: &publish::Column) -> Option<Unsigned> {
-    (column.kind == ColumnKind::U64).then(|| match column.stored {
+    (column.kind == ColumnKind::U64).then_some(match column.stored {
         StoredType::Decimal => Unsigned::Decimal,
         _ => Unsigned::Int64,
     })

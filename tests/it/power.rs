@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -87,11 +88,11 @@ impl Machine {
             self.next_id += 1;
             let name = MEASUREMENTS[table].replace(' ', "\\ ");
             let host = self.random.below(3);
-            text.push_str(&format!("{name},host=h{host} id={id}i"));
+            write!(text, "{name},host=h{host} id={id}i").unwrap();
             if self.random.below(8) == 0 {
-                text.push_str(&format!(",extra{}=1.5", self.random.below(4)));
+                write!(text, ",extra{}=1.5", self.random.below(4)).unwrap();
             }
-            text.push_str(&format!(" {}\n", 1_700_000_000_000_000_000 + id));
+            writeln!(text, " {}", 1_700_000_000_000_000_000 + id).unwrap();
             ids.push((table, id));
         }
         (text, ids)
@@ -127,7 +128,8 @@ impl Machine {
     /// The ids in the tables, with how often they are there.
     fn stored(&self) -> Result<BTreeMap<(usize, i64), usize>, String> {
         let logs = Arc::clone(&self.logs) as _;
-        let catalog = Catalog::open_store(logs, Default::default()).expect("threads");
+        let catalog =
+            Catalog::open_store(logs, peristyle::publish::Options::default()).expect("threads");
         let tables = catalog.load().map_err(|error| format!("{error}"))?.tables;
         let mut stored = BTreeMap::new();
         let mut live = BTreeSet::new();
@@ -152,7 +154,9 @@ impl Machine {
     fn ids(&self, file: &Path) -> Result<Vec<i64>, String> {
         let bytes = self.disk.try_bytes(file).ok_or("it is not there")?;
         let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes));
-        let reader = reader.and_then(|it| it.build()).map_err(|error| error.to_string())?;
+        let reader = reader
+            .and_then(ParquetRecordBatchReaderBuilder::build)
+            .map_err(|error| error.to_string())?;
         let mut ids = Vec::new();
         for batch in reader {
             let batch = batch.map_err(|error| error.to_string())?;
@@ -228,12 +232,11 @@ fn send(
             let written = shard.borrow_mut().write(&request, place, body, |report, _| {
                 assert_eq!(report.rejected, 0);
             });
-            match written.expect("a good body").stored().await {
-                Ok(_) => ledger.acknowledged.push(ids),
-                Err(_) => {
-                    ledger.unknown.push(ids);
-                    break;
-                }
+            let stored = written.expect("a good body").stored().await;
+            let list = if stored.is_ok() { &mut ledger.acknowledged } else { &mut ledger.unknown };
+            list.push(ids);
+            if stored.is_err() {
+                break;
             }
         }
         commands.abort();
@@ -257,6 +260,7 @@ fn live_through(machine: &mut Machine) -> Result<(), String> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the counts are the result")]
 fn what_was_acknowledged_survives_any_power_cut() {
     let (mut acknowledged, mut unknown) = (0, 0);
     for seed in 0..seeds(150) {
