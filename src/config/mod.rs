@@ -80,7 +80,7 @@ pub struct Config {
 
     /// Size of a journal file
     ///
-    /// Bytes; default `64MiB`, minimum `1MiB`, maximum `1GiB`. Files are written in advance and
+    /// Bytes; default `64MiB`, minimum `64KiB`, maximum `1GiB`. Files are written in advance and
     /// used again; a smaller one is given back sooner, a larger one is changed less often.
     #[arg(long, env = "PERISTYLE_WAL_SEGMENT_BYTES", value_name = "BYTES")]
     #[arg(default_value = "64MiB", value_parser = wal_segment_bytes)]
@@ -260,7 +260,7 @@ fn durability(text: &str) -> Result<Durability, ValueError> {
 }
 
 fn wal_segment_bytes(text: &str) -> Result<ByteSize, ValueError> {
-    let bytes = at_least(text.parse()?, &ByteSize::mib(1), "1MiB")?;
+    let bytes = at_least(text.parse()?, &ByteSize(64 << 10), "64KiB")?;
     if bytes <= ByteSize::mib(1024) {
         Ok(bytes)
     } else {

@@ -112,7 +112,7 @@ fn bad_values_are_told_what_was_expected() {
         ("--log-format=xml", "[possible values: json, text]"),
         ("--unsigned=u64", "int64 or decimal, found \"u64\""),
         ("--durability=sync", "fsync, os or memory, found \"sync\""),
-        ("--wal-segment-bytes=1023KiB", "expected at least 1MiB"),
+        ("--wal-segment-bytes=63KiB", "expected at least 64KiB"),
         ("--wal-segment-bytes=1025MiB", "at most 1GiB"),
         ("--retries=always", "[possible values: bodies, keys, off]"),
         ("--retry-window=999ms", "expected at least 1s"),
