@@ -27,6 +27,8 @@ pub struct Limits {
     pub msgpack_depth_max: usize,
     /// Rejected rows that an answer describes; the others are counted.
     pub reported_errors_max: usize,
+    /// Rejected rows that a shard keeps in `_rejected` in a second; the others are counted.
+    pub rejected_per_second_max: usize,
     /// Series a table keeps in its cache; beyond it the cache starts afresh at the next chunk.
     pub series_per_table_max: usize,
     /// Bytes that the series of one table, and the raw keys of one database, may take on one shard;
@@ -50,6 +52,7 @@ impl Limits {
         databases_max: 1_000,
         msgpack_depth_max: 8,
         reported_errors_max: 100,
+        rejected_per_second_max: 1_000,
         series_per_table_max: 1 << 20,
         series_cache_bytes_max: 64 << 20,
         rows_per_chunk: 64 << 10,

@@ -11,6 +11,7 @@
 //! | `row_hex`     | field | string  | MessagePack: the bytes of the row, cut at 4 KiB, in hex   |
 
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use super::apply::WriteRequest;
 use crate::decode::{Format, Reason, Rejection};
@@ -22,6 +23,37 @@ use crate::timestamp::Timestamp;
 pub const REJECTED: &str = "_rejected";
 /// Bytes of a refused row that are kept.
 const ROW_BYTES_MAX: usize = 4 << 10;
+
+/// How many rows a shard may keep: so many in a second, and those of a second that was quiet.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    per_second: usize,
+    left: usize,
+    since: Instant,
+}
+
+impl Allowance {
+    pub(super) fn new(per_second: usize, now: Instant) -> Self {
+        Self { per_second, left: per_second, since: now }
+    }
+
+    /// What may be kept now.
+    pub(super) fn left(&mut self, now: Instant) -> usize {
+        let elapsed = now.saturating_duration_since(self.since);
+        let millis = usize::try_from(elapsed.as_millis()).unwrap_or(usize::MAX);
+        let earned = millis.saturating_mul(self.per_second) / 1_000;
+        if earned > 0 {
+            self.left = self.left.saturating_add(earned).min(self.per_second);
+            self.since = now;
+        }
+        self.left
+    }
+
+    /// So many were kept.
+    pub(super) fn take(&mut self, count: usize) {
+        self.left = self.left.saturating_sub(count);
+    }
+}
 
 /// Appends `refused` rows of `body` to `_rejected` of `database`, and returns how many it took: a
 /// table or column of that name that a client made otherwise takes none.
@@ -107,4 +139,30 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Allowance, Instant};
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a beginning for made-up times")]
+    fn an_allowance_is_used_up_and_comes_back() {
+        let begin = Instant::now();
+        let mut allowance = Allowance::new(100, begin);
+        let at = |ms| begin + Duration::from_millis(ms);
+        assert_eq!(allowance.left(at(0)), 100);
+        allowance.take(99);
+        assert_eq!(allowance.left(at(0)), 1);
+        allowance.take(1);
+        assert_eq!(allowance.left(at(9)), 0);
+        assert_eq!(allowance.left(at(10)), 1);
+        assert_eq!(allowance.left(at(1_000)), 100);
+        assert_eq!(allowance.left(at(100_000)), 100);
+        // A clock that stands still, or goes back, gives nothing.
+        allowance.take(100);
+        assert_eq!(allowance.left(at(5)), 0);
+    }
 }

@@ -20,6 +20,7 @@ use super::apply::{Applied, Circumstances, WriteRequest, apply};
 use super::budget::Budget;
 use super::codes;
 use super::flusher::Event;
+use super::rejected::Allowance;
 use super::retries::{Claim, Open};
 use crate::decode::Report;
 use crate::decode::inflate::Encoding;
@@ -123,6 +124,8 @@ pub struct Shard {
     budget: Arc<Budget>,
     events: mpsc::Sender<Event>,
     commands: Option<async_mpsc::UnboundedReceiver<Command>>,
+    /// For rows that are refused.
+    allowance: Allowance,
     /// Whether rows came since the last seal.
     is_dirty: bool,
 }
@@ -139,6 +142,7 @@ impl Shard {
             budget: Arc::clone(&engine.budget),
             events: engine.events.clone(),
             commands: commands.get_mut(index).and_then(Option::take),
+            allowance: Allowance::new(engine.limits().rejected_per_second_max, monotonic_clock()),
             is_dirty: false,
         }
     }
@@ -197,11 +201,12 @@ impl Shard {
         };
         let circumstances = Circumstances {
             received_ns: wall_clock(),
-            rejected_kept_max: self.registry.limits().reported_errors_max,
+            rejected_kept_max: self.allowance.left(monotonic_clock()),
             is_stored: stored_at.is_some(),
         };
         let bytes = if encoding == Encoding::Identity { &mut received } else { inflated };
         let applied = apply(&mut self.tables, &self.registry, request, circumstances, bytes)?;
+        self.allowance.take(applied.rejected_kept);
         let answer = answer(&applied.report, bytes);
         let record = match stored_at {
             Some(sequence) => self.wait_for(sequence, reservation, received),

@@ -13,6 +13,7 @@
 //! | `databases_max`           | `a_database_too_many_is_refused_however_it_is_named`              |
 //! | `msgpack_depth_max`       | `CASES`; by its default: `msgpack.rs`                             |
 //! | `reported_errors_max`     | `rows_beyond_the_reported_ones_are_counted`                       |
+//! | `rejected_per_second_max` | `rejected.rs` `a_shard_keeps_so_many_in_a_second`                   |
 //! | `series_per_table_max`    | `a_cache_that_starts_afresh_changes_no_row`                       |
 //! | `series_cache_bytes_max`  | `a_cache_that_starts_afresh_changes_no_row`                       |
 //! | `rows_per_chunk`          | `a_chunk_is_sealed_at_the_end_of_the_body_that_fills_it`          |

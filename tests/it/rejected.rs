@@ -74,6 +74,18 @@ fn a_hundred_rows_of_a_body_are_kept() {
 }
 
 #[test]
+fn a_shard_keeps_so_many_in_a_second() {
+    for (max, kept) in [(49, 49), (50, 50), (51, 50)] {
+        let live = Live::start_with(|options| {
+            options.shards = 1;
+            options.limits.rejected_per_second_max = max;
+        });
+        live.post("/write?db=a", "cpu v=\n".repeat(50));
+        assert_eq!(refused(&live, "a").len(), kept);
+    }
+}
+
+#[test]
 fn a_client_that_made_rejected_its_own_way_keeps_it() {
     let live = Live::start();
     assert_eq!(live.post("/write?db=a", "_rejected line=\"mine\" 1").status, 204);

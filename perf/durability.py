@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""What durability costs: rows a second and answers' times with fsync, os and memory, in one run.
+
+    durability.py --binary target/release/peristyle [--scratch DIR] [--rounds 5] [--seconds 4]
+
+Each round starts a server for each level, in changing order, on a directory of --scratch: eight
+connections write bodies of 1,000 lines as fast as they are answered; then one connection writes a
+body of ten lines now and then, and between them a file of the same disk is overwritten and synced,
+4 KiB at a time, which is what an answer must wait for at least. Every row is counted after a flush.
+Prints a line for each round and one line of JSON; the ratios are medians of the rounds' ratios.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+LEVELS = ["fsync", "os", "memory"]
+CONNECTIONS = 8
+LINES = 1_000
+BODIES = 24
+
+
+def bodies(rng):
+    """For each connection, bodies that are all different."""
+    lines = []
+    for connection in range(CONNECTIONS):
+        for body in range(BODIES):
+            text = []
+            for line in range(LINES):
+                host = rng.randrange(100)
+                time_ns = 1_750_000_000_000_000_000 + ((connection * BODIES + body) * LINES + line)
+                text.append(
+                    f"cpu,host=host_{host},region=eu-{host % 7},rack=r{host % 13} "
+                    f"usage_user={rng.random() * 100:.4f},usage_system={rng.random() * 10:.4f},"
+                    f"count={rng.randrange(10**6)}i,load={rng.random():.6f} {time_ns}\n"
+                )
+            lines.append("".join(text).encode())
+    return [lines[at * BODIES : (at + 1) * BODIES] for at in range(CONNECTIONS)]
+
+
+class Server:
+    def __init__(self, binary, directory, level):
+        command = [binary, "--listen", "127.0.0.1:0", "--data-dir", str(directory)]
+        command += ["--durability", level]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        for line in self.process.stderr:
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
+                self.port = int(found.group(1))
+                break
+        else:
+            sys.exit("the server did not start")
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def post(self, connection, target, body):
+        connection.request("POST", target, body)
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status not in (200, 204):
+            sys.exit(f"{answer.status}: {text!r}")
+        return text
+
+    def cpu_seconds(self):
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self):
+        self.process.terminate()
+        if self.process.wait(60) != 0:
+            sys.exit("the server did not end well")
+
+
+def full_speed(server, work, seconds):
+    """Rows a second and CPU a row, and that all rows are there."""
+    counts = [0] * CONNECTIONS
+    end = time.monotonic() + seconds
+
+    def send(at):
+        connection = server.connect()
+        while time.monotonic() < end:
+            # Another database for each turn: the same bytes would be known again.
+            target = f"/write?db=d{counts[at] // BODIES}"
+            server.post(connection, target, work[at][counts[at] % BODIES])
+            counts[at] += 1
+
+    cpu, begin = server.cpu_seconds(), time.monotonic()
+    threads = [threading.Thread(target=send, args=(at,)) for at in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed, rows = time.monotonic() - begin, sum(counts) * LINES
+    cpu = server.cpu_seconds() - cpu
+    connection = server.connect()
+    server.post(connection, "/api/v1/flush", b"")
+    connection.request("GET", "/api/v1/tables")
+    tables = json.loads(connection.getresponse().read())
+    stored = sum(it["rows"] for db in tables["databases"] for it in db["measurements"])
+    if stored != rows:
+        sys.exit(f"{rows} rows were acknowledged, {stored} are there")
+    return rows / elapsed, cpu / rows * 1e6
+
+
+def quiet(server, directory, rng, seconds):
+    """Milliseconds of answers, and of the disk's own syncs between them."""
+    connection, answers, syncs = server.connect(), [], []
+    path = directory / "probe"
+    with open(path, "wb") as file:
+        file.write(bytes(16 << 20))
+        os.fsync(file.fileno())
+    descriptor = os.open(path, os.O_WRONLY)
+    block, count, end = os.urandom(4096), 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        text = "".join(f"ping v={rng.random()} {count * 10 + at}\n" for at in range(10)).encode()
+        begin = time.monotonic()
+        server.post(connection, "/write?db=quiet", text)
+        answers.append((time.monotonic() - begin) * 1e3)
+        begin = time.monotonic()
+        os.pwrite(descriptor, block, count % 4096 * 4096)
+        os.fdatasync(descriptor)
+        syncs.append((time.monotonic() - begin) * 1e3)
+        count += 1
+    os.close(descriptor)
+    path.unlink()
+    return answers, syncs
+
+
+def percentile(values, share):
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--scratch", default=tempfile.gettempdir())
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    work = bodies(rng)
+    figures = {level: {"rows_per_s": [], "cpu_us_per_row": []} for level in LEVELS}
+    answers = {level: [] for level in LEVELS}
+    syncs = []
+    for turn in range(options.rounds):
+        for level in LEVELS[turn % 3 :] + LEVELS[: turn % 3]:
+            directory = Path(tempfile.mkdtemp(prefix="peristyle-perf-", dir=options.scratch))
+            server = Server(options.binary, directory / "data", level)
+            rows, cpu = full_speed(server, work, options.seconds)
+            figures[level]["rows_per_s"].append(rows)
+            figures[level]["cpu_us_per_row"].append(cpu)
+            times, own = quiet(server, directory, rng, options.seconds / 2)
+            answers[level] += times
+            syncs += own
+            server.stop()
+            shutil.rmtree(directory)
+            print(f"round {turn} {level:7} {rows / 1e6:.3f} M rows/s, {cpu:.2f} us of CPU a row, "
+                  f"answers p50 {percentile(times, 0.5):.2f} p99 {percentile(times, 0.99):.2f} ms",
+                  flush=True)
+    ratio = {
+        level: statistics.median(
+            one / memory
+            for one, memory in zip(figures[level]["rows_per_s"], figures["memory"]["rows_per_s"])
+        )
+        for level in LEVELS
+    }
+    print(json.dumps({
+        "script": "durability",
+        "rows_per_s": {level: round(statistics.median(it["rows_per_s"])) for level, it in figures.items()},
+        "cpu_us_per_row": {level: round(statistics.median(it["cpu_us_per_row"]), 3) for level, it in figures.items()},
+        "against_memory": {level: round(it, 3) for level, it in ratio.items()},
+        "answer_ms_p50": {level: round(percentile(it, 0.5), 3) for level, it in answers.items()},
+        "answer_ms_p99": {level: round(percentile(it, 0.99), 3) for level, it in answers.items()},
+        "fdatasync_ms_p50": round(percentile(syncs, 0.5), 3),
+        "fdatasync_ms_p99": round(percentile(syncs, 0.99), 3),
+        "p99_against_fdatasync": round(percentile(answers["fsync"], 0.99) / percentile(syncs, 0.99), 2),
+    }))
+
+
+if __name__ == "__main__":
+    main()
