@@ -50,9 +50,9 @@ def bodies(rng):
 
 
 class Server:
-    def __init__(self, binary, directory, level):
+    def __init__(self, binary, directory, level, more=()):
         command = [binary, "--listen", "127.0.0.1:0", "--data-dir", str(directory)]
-        command += ["--durability", level]
+        command += ["--durability", level, *more]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
@@ -179,14 +179,18 @@ def main():
     }
     print(json.dumps({
         "script": "durability",
-        "rows_per_s": {level: round(statistics.median(it["rows_per_s"])) for level, it in figures.items()},
-        "cpu_us_per_row": {level: round(statistics.median(it["cpu_us_per_row"]), 3) for level, it in figures.items()},
+        **{
+            name: {level: round(statistics.median(it[name]), 3) for level, it in figures.items()}
+            for name in ("rows_per_s", "cpu_us_per_row")
+        },
         "against_memory": {level: round(it, 3) for level, it in ratio.items()},
         "answer_ms_p50": {level: round(percentile(it, 0.5), 3) for level, it in answers.items()},
         "answer_ms_p99": {level: round(percentile(it, 0.99), 3) for level, it in answers.items()},
         "fdatasync_ms_p50": round(percentile(syncs, 0.5), 3),
         "fdatasync_ms_p99": round(percentile(syncs, 0.99), 3),
-        "p99_against_fdatasync": round(percentile(answers["fsync"], 0.99) / percentile(syncs, 0.99), 2),
+        "p99_against_fdatasync": round(
+            percentile(answers["fsync"], 0.99) / percentile(syncs, 0.99), 2
+        ),
     }))
 
 
