@@ -50,7 +50,8 @@ def main():
     connection, begin, count, samples = server.connect(), time.monotonic(), 0, []
     while (elapsed := time.monotonic() - begin) < options.minutes * 60:
         time_ns = 1_750_000_000_000_000_000 + count * 1_000_000_000
-        body = "".join(f"m{at},host=a v={at + count / 8} {time_ns}\n" for at in range(options.tables))
+        lines = (f"m{at},host=a v={at + count / 8} {time_ns}\n" for at in range(options.tables))
+        body = "".join(lines)
         server.post(connection, "/write?db=many", body.encode())
         count += 1
         if elapsed // 60 >= len(samples):

@@ -3,6 +3,8 @@
 #
 #   tests/clients/run.sh                     all check_*.py, in order of their names
 #   tests/clients/run.sh check_msgpack.py    only these
+#
+# PERISTYLE_BINARY names another binary than a fresh release build.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 cd "$here/../.."
@@ -18,7 +20,11 @@ if [ ! -e "$venv/complete" ]; then
     touch "$venv/complete"
 fi
 
-cargo build --locked --release --bin peristyle
+binary="${PERISTYLE_BINARY:-}"
+if [ -z "$binary" ]; then
+    cargo build --locked --release --bin peristyle
+    binary="$CARGO_TARGET_DIR/release/peristyle"
+fi
 
 scratch="$(mktemp -d)"
 server=
@@ -36,7 +42,7 @@ finish() {
 trap finish EXIT
 
 export PERISTYLE_DATA_DIR="$scratch/data"
-"$CARGO_TARGET_DIR/release/peristyle" --listen 127.0.0.1:0 2> "$scratch/log" > /dev/null &
+"$binary" --listen 127.0.0.1:0 2> "$scratch/log" > /dev/null &
 server=$!
 PERISTYLE_URL=
 for _ in $(seq 200); do
