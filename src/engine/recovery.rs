@@ -71,6 +71,7 @@ impl Recovery {
         };
         let wal = data_dir.join(WAL);
         let recovered = journal::open(Arc::clone(disk), &wal, &journal_options)?;
+        tell_of(&recovered);
         let instance = Instance::new(recovered.instance);
         let survey = Survey::of(&recovered)?;
         for database in survey.unfinished_drops() {
@@ -91,7 +92,9 @@ impl Recovery {
         let next_sequence = AtomicU64::new(committed.remove_others(&store, &instance)?);
         let sabotage = options.sabotage;
         let mut publisher = Publisher { store, catalog, instance, sabotage, next_sequence };
-        let report = Replay::new(registry, &publisher, &survey).run(&recovered)?;
+        let mut replay = Replay::new(registry, &publisher, &survey);
+        replay.is_salvage = options.wal_salvage;
+        let report = replay.run(&recovered)?;
         let last_sequence = recovered.last_sequence().max(committed.journal);
         let on_failure = move |error: JournalError| {
             failed.send_replace(Some(with_sources(&error).into()));
@@ -105,6 +108,18 @@ impl Recovery {
             tracing::info!(records, rows, files, "replayed the journal");
         }
         Ok(Self { publisher: Arc::new(publisher), journal: Arc::new(journal), retries })
+    }
+}
+
+/// Logs what was found at the end of a journal, or in its middle.
+fn tell_of(journal: &Recovered) {
+    if let Some(torn) = journal.torn() {
+        let (file, byte) = (torn.file.display(), torn.offset);
+        tracing::info!(%file, byte, "the journal ends in a record that nobody was told of");
+    }
+    if let Some(salvage) = journal.salvaged() {
+        let (gaps, records) = (salvage.gaps, salvage.records);
+        tracing::error!(gaps, records, "the journal is corrupt: acknowledged records are lost");
     }
 }
 
@@ -231,6 +246,8 @@ struct Replay<'a> {
     published: HashMap<(Arc<str>, Arc<str>, u16), u64>,
     /// Tables by the shard that once wrote them.
     shards: BTreeMap<u16, Tables>,
+    /// Whether what cannot be as it was is taken as it is.
+    is_salvage: bool,
     inflater: Inflater,
     body: Vec<u8>,
     last_sequence: u64,
@@ -257,6 +274,7 @@ impl<'a> Replay<'a> {
             survey,
             published: HashMap::new(),
             shards: BTreeMap::new(),
+            is_salvage: false,
             inflater: Inflater::default(),
             body: Vec::new(),
             last_sequence: 0,
@@ -290,10 +308,11 @@ impl<'a> Replay<'a> {
         }
         let unknown = || failed(record, "expected known kinds and roles");
         let columns: Option<Vec<Column>> = columns.iter().map(codes::to_column).collect();
-        self.registry
-            .restore(database, measurement, &columns.ok_or_else(unknown)?, None)
-            .map_err(|error| failed(record, &error.to_string()))?;
-        Ok(())
+        let columns = columns.ok_or_else(unknown)?;
+        match self.registry.restore(database, measurement, &columns, None) {
+            Ok(_) => Ok(()),
+            Err(error) => differs(self.is_salvage, record, &error.to_string()),
+        }
     }
 
     fn write(&mut self, record: &Record<'_>, write: &Write<'_>) -> Result<(), ServerError> {
@@ -329,7 +348,7 @@ impl<'a> Replay<'a> {
                 "expected {} rows accepted, {} rejected, digest {:016x}; found {}, {}, {:016x}",
                 expected.0, expected.1, expected.2, found.0, found.1, found.2
             );
-            return Err(failed(record, &cause));
+            differs(self.is_salvage, record, &cause)?;
         }
         let (published, publisher) = (&mut self.published, self.publisher);
         let mut failure = None;
@@ -394,6 +413,16 @@ fn publish_until_done(publisher: &Publisher, rows: &mut TableRows) -> Result<usi
             Err(error) => return Err(ServerError::Recovery { cause: error.to_string().into() }),
         }
     }
+}
+
+/// A record does not give what it gave: an error, unless records before it are known to be lost.
+fn differs(is_salvage: bool, record: &Record<'_>, cause: &str) -> Result<(), ServerError> {
+    let error = failed(record, cause);
+    if is_salvage {
+        tracing::warn!("{error}");
+        return Ok(());
+    }
+    Err(error)
 }
 
 fn failed(record: &Record<'_>, cause: &str) -> ServerError {
