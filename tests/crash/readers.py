@@ -1,6 +1,6 @@
 """Reads tables by DuckDB's delta extension, deltalake and ClickHouse (chdb), and compares them.
 
-    readers.py --binary target/release/peristyle    needs the packages of readers.txt
+    readers.py --binary target/release/peristyle    needs tests/clients/requirements.txt
 
 A server is loaded, killed and started again; columns are added meanwhile. While it writes, every
 reader has to read every table: each row once, and no row lost from one read to the next. After a
@@ -9,6 +9,7 @@ rows, the sum of `n`, and how many rows have each of the added columns.
 """
 
 import importlib.util
+import os
 import random
 import time
 from pathlib import Path
@@ -134,6 +135,8 @@ def main():
     scratch = scratch_of(options)
     print(f"seed {options.seed}, data in {scratch}", flush=True)
     rng = random.Random(options.seed)
+    # ClickHouse reads local files below the directory that it is started in only.
+    os.chdir("/")
     server = Server(options, scratch / "data")
     ledger = Ledger(options.seed, options.clients, rows_log2=6, widen_share=0.02)
     checker, violations, last, reads = Checker(server.data_dir), [], {}, 0
