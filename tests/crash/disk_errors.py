@@ -11,7 +11,8 @@ fails:
              another status than 0; elsewhere it may go on.
     ENOSPC   a call that needs space, and all such calls of the next second: the disk is full for
              a while. The server answers 503 and goes on by itself; only before it is ready may it
-             end, and not with status 0.
+             end, and not with status 0. A sync of a segment that says so is as final as with EIO:
+             what it should have written may be gone.
 
 In all cases the next start is clean, and everything acknowledged is there once.
 """
@@ -69,7 +70,7 @@ class Run:
         act += ["--seconds", str(FULL_SECONDS)] if error == "ENOSPC" else []
         server.trace(log, act, **self.template.settings)
         is_ready, trouble = self.scenario(server)
-        if error == "EIO" and self.segment_hit(log):
+        if self.final_hit(log):
             server.ended_by_itself(5)
         is_alive = server.is_alive()
         failed_before = bool(read_log(log)[1])
@@ -79,17 +80,21 @@ class Run:
         tail = f"status {status!r}, {trouble}\n{server.log()}"
         for text in self.judge(error, is_ready, is_alive, failed_before, status, log):
             self.violations.append(text._replace(text=f"{text.text}, {tail}"))
-        if error == "EIO" or not is_alive:
+        if error == "EIO" or self.final_hit(log) or not is_alive:
             self.ledger.doubt_refusals()
         server.start(**self.template.settings)
         server.flush()
         checker = Checker(server.data_dir, not self.template.options.without_log)
         self.violations += checker.check(self.ledger)
 
-    def segment_hit(self, log):
-        """The first call that failed, if it was one on a segment of the WAL."""
+    def final_hit(self, log):
+        """The first call that failed, if the WAL cannot go on behind it. One that only names or
+        makes a segment is tried again: no record is in it yet."""
         done = read_log(log)[1]
-        return done[0] if done and SEGMENT.fullmatch(done[0]["path"]) else None
+        if not done or not SEGMENT.fullmatch(done[0]["path"]):
+            return None
+        is_write = self.point[1] == "EIO" and done[0]["call"] in WRITES
+        return done[0] if done[0]["call"] in SYNCS or is_write else None
 
     def is_falsely_acknowledged(self, failure):
         """Whether the last answer came behind the failure and had no sync of its own before it."""
@@ -100,12 +105,12 @@ class Run:
 
     def judge(self, error, is_ready, is_alive, failed_before, status, log):
         """What the process made of it; yields violations."""
-        segment = self.segment_hit(log)
+        segment = self.final_hit(log)
         if not self.hit and (not is_alive or status != 0):
             yield Violation("end", "it ended though nothing failed")
         elif not is_alive and status == 0:
             yield Violation("end", "it ended by itself as if nothing was")
-        elif error == "EIO" and segment:
+        elif segment:
             if self.is_falsely_acknowledged(segment):
                 yield Violation("false_acknowledgement", "acknowledged after the failure")
             if (is_alive and failed_before) or status == 0:
