@@ -4,7 +4,8 @@
     durability.py --binary target/release/peristyle [--scratch DIR] [--rounds 5] [--seconds 4]
 
 Each round starts a server for each level, in changing order, on a directory of --scratch: eight
-connections write bodies of 1,000 lines as fast as they are answered; then one connection writes a
+connections write bodies of 1,000 lines as fast as they are answered, the first seconds uncounted
+(journal files are made then, and used again later); then one connection writes a
 body of ten lines now and then, and between them a file of the same disk is overwritten and synced,
 4 KiB at a time, which is what an answer must wait for at least. Every row is counted after a flush.
 Prints a line for each round and one line of JSON; the ratios are medians of the rounds' ratios.
@@ -52,7 +53,7 @@ def bodies(rng):
 class Server:
     def __init__(self, binary, directory, level, more=()):
         command = [binary, "--listen", "127.0.0.1:0", "--data-dir", str(directory)]
-        command += ["--durability", level, *more]
+        command += ["--durability", level, "--flush-interval", "1s", *more]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
@@ -83,7 +84,7 @@ class Server:
             sys.exit("the server did not end well")
 
 
-def full_speed(server, work, seconds):
+def full_speed(server, work, seconds, database):
     """Rows a second and CPU a row, and that all rows are there."""
     counts = [0] * CONNECTIONS
     end = time.monotonic() + seconds
@@ -92,7 +93,7 @@ def full_speed(server, work, seconds):
         connection = server.connect()
         while time.monotonic() < end:
             # Another database for each turn: the same bytes would be known again.
-            target = f"/write?db=d{counts[at] // BODIES}"
+            target = f"/write?db={database}{counts[at] // BODIES}"
             server.post(connection, target, work[at][counts[at] % BODIES])
             counts[at] += 1
 
@@ -108,7 +109,8 @@ def full_speed(server, work, seconds):
     server.post(connection, "/api/v1/flush", b"")
     connection.request("GET", "/api/v1/tables")
     tables = json.loads(connection.getresponse().read())
-    stored = sum(it["rows"] for db in tables["databases"] for it in db["measurements"])
+    ours = [it for it in tables["databases"] if it["name"].startswith(database)]
+    stored = sum(it["rows"] for db in ours for it in db["measurements"])
     if stored != rows:
         sys.exit(f"{rows} rows were acknowledged, {stored} are there")
     return rows / elapsed, cpu / rows * 1e6
@@ -159,7 +161,8 @@ def main():
         for level in LEVELS[turn % 3 :] + LEVELS[: turn % 3]:
             directory = Path(tempfile.mkdtemp(prefix="peristyle-perf-", dir=options.scratch))
             server = Server(options.binary, directory / "data", level)
-            rows, cpu = full_speed(server, work, options.seconds)
+            full_speed(server, work, options.seconds, "warm")
+            rows, cpu = full_speed(server, work, options.seconds, "d")
             figures[level]["rows_per_s"].append(rows)
             figures[level]["cpu_us_per_row"].append(cpu)
             times, own = quiet(server, directory, rng, options.seconds / 2)

@@ -92,7 +92,7 @@ pub struct Options {
     pub durability: Durability,
     /// Size of a file; rounded up to a multiple of 4096, and to 8192 at least.
     pub segment_bytes: u64,
-    /// Files kept for later use, at most; more are removed when they are published.
+    /// Files kept for later use, at least; a busy journal keeps up to 32.
     pub spares: usize,
     /// Go on behind damage.
     pub salvage: bool,
@@ -370,9 +370,12 @@ impl Journal {
     }
 
     /// Says that everything up to `published` is in the Delta log: its segments are used again.
+    /// As many as are let go at once are kept, within bounds: so many will be wanted again.
     pub fn recycle(&self, published: u64) {
         let mut state = self.shared.lock();
         state.published = state.published.max(published);
+        let freed = state.in_use.iter().skip(1).filter(|next| next.before <= published).count();
+        state.spares_wanted = freed.max(state.spares_wanted / 2);
         self.shared.asked.notify_one();
     }
 

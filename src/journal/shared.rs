@@ -75,6 +75,8 @@ pub(super) struct State {
     pub(super) durable: u64,
     /// Everything up to here is in the Delta log.
     pub(super) published: u64,
+    /// Segments that are worth keeping for the next load like the last.
+    pub(super) spares_wanted: usize,
     /// Bytes of stream in the current segment and in `ready`, less those that are written, queued
     /// or reserved. Below zero only by decisions that were made on a full disk.
     pub(super) room: i64,

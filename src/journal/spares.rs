@@ -18,6 +18,9 @@ use super::segment::{self, Segment};
 use super::shared::{Shared, State, Status, signed};
 use crate::disk;
 
+/// Files kept by a busy journal.
+const SPARES_MAX: usize = 32;
+
 #[derive(Debug)]
 pub(super) struct Spares {
     pub(super) shared: Arc<Shared>,
@@ -85,7 +88,7 @@ impl Spares {
         let next = state.in_use.get(1).filter(|next| next.before <= published);
         let recycle = next.zip(state.in_use.front()).map(|(next, oldest)| {
             let spares = state.ready.len() + self.filled.len();
-            let is_kept = spares < setup.options.spares;
+            let is_kept = spares < setup.options.spares.max(state.spares_wanted.min(SPARES_MAX));
             Task::Recycle { number: oldest.number, next: next.number, is_kept }
         });
         if self.is_recycling_late { make.or(recycle) } else { recycle.or(make) }
