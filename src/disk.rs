@@ -15,6 +15,7 @@ use std::ffi::OsString;
 use std::fmt::Debug;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
@@ -215,6 +216,77 @@ impl Disk for LocalDisk {
             )),
         }
     }
+}
+
+/// The file system of the operating system, of which nothing is changed: whatever would do so is
+/// refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadOnlyDisk;
+
+fn refused<T>() -> io::Result<T> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+impl Disk for ReadOnlyDisk {
+    fn create(&self, _path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        refused()
+    }
+
+    /// To read only.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(File::open(path)?))
+    }
+
+    fn create_directory(&self, _path: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<DirectoryEntry>> {
+        LocalDisk.list(directory)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        LocalDisk.exists(path)
+    }
+
+    fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn remove_file(&self, _path: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn remove_directory(&self, _path: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn sync_directory(&self, _path: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn lock(&self, _path: &Path) -> io::Result<Box<dyn Lock>> {
+        refused()
+    }
+}
+
+/// The process that has `path` locked, as far as the system tells: Linux does, and of processes
+/// that this one can see. The lock itself is not touched.
+pub fn lock_holder(path: &Path) -> Option<u32> {
+    let inode = fs::metadata(path).ok()?.ino();
+    // 1: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (kind, _, mode) = (words.next()?, words.next()?, words.next()?);
+        let (process, file) = (words.next()?, words.next()?);
+        let is_it = file.rsplit(':').next()?.parse() == Ok(inode);
+        (kind == "FLOCK" && mode == "WRITE" && is_it).then(|| process.parse().ok())?
+    })
 }
 
 impl DiskFile for File {

@@ -1,5 +1,7 @@
 //! The `peristyle` binary: settings and logging, then a command; everything else is in the library.
 
+mod inspect;
+
 mod serve;
 
 use std::process::ExitCode;
@@ -15,13 +17,20 @@ use tracing_subscriber::prelude::*;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let Command::Serve(config) = Cli::parse().into_command();
-    log_to_stderr(config.log_format);
-    match serve::serve(&config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
+    match Cli::parse().into_command() {
+        Command::Inspect(arguments) => {
+            log_to_stderr(LogFormat::Text);
+            inspect::inspect(&arguments)
+        }
+        Command::Serve(config) => {
+            log_to_stderr(config.log_format);
+            match serve::serve(&config) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!("{error}");
+                    ExitCode::FAILURE
+                }
+            }
         }
     }
 }

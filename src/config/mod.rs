@@ -46,6 +46,25 @@ impl Cli {
 pub enum Command {
     /// Run the server (what `peristyle` alone does)
     Serve(Config),
+    /// Say what a data directory holds, and whether it is consistent
+    ///
+    /// Changes nothing; a server may run on the directory meanwhile. Exit status: 0 consistent, 1
+    /// inconsistent, 2 not to be read at all.
+    Inspect(Inspect),
+}
+
+/// The arguments of `peristyle inspect`.
+#[derive(Args, Clone, Debug, Eq, PartialEq)]
+pub struct Inspect {
+    /// The data directory
+    ///
+    /// A path; default `./peristyle-data`, as for the server.
+    #[arg(env = "PERISTYLE_DATA_DIR", value_name = "DIR", default_value = "./peristyle-data")]
+    pub data_dir: PathBuf,
+
+    /// Print JSON: one object, for machines
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The settings of `peristyle serve`.

@@ -35,6 +35,11 @@ impl Instance {
         format!("{}/journal", self.hex)
     }
 
+    /// The whole of it: 32 hex digits.
+    pub(super) fn hex(&self) -> &str {
+        &self.hex
+    }
+
     /// The beginning of the names of its files: 8 hex digits.
     pub(super) fn short(&self) -> String {
         self.hex.get(..8).unwrap_or_default().to_owned()

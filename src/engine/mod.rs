@@ -26,6 +26,8 @@ mod codes;
 
 mod flusher;
 
+mod inspection;
+
 mod instance;
 
 mod publisher;
@@ -51,6 +53,7 @@ use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
 pub use self::apply::WriteRequest;
 pub use self::budget::Admission;
+pub use self::inspection::{Check, Finding, Inspection, JournalReport, inspect};
 pub use self::rejected::REJECTED;
 pub use self::retries::RetryOptions;
 pub use self::shard::{Place, ReceivedBody, Shard, Written};
@@ -59,7 +62,7 @@ pub use crate::decode::line_protocol::LineError;
 pub use crate::decode::msgpack::ItemError;
 pub use crate::decode::{Format, Precision, Reason, Rejection, Report};
 pub use crate::gather::AppendError;
-pub use crate::publish::LogStore;
+pub use crate::publish::{Column as TableColumn, LogStore, TableState};
 
 use self::budget::Budget;
 use self::flusher::{Event, Flusher};

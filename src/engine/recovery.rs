@@ -37,7 +37,7 @@ use crate::publish::{self, Catalog, TableState};
 use crate::schema::{ColumnKind, Role, StoredType, Unsigned};
 
 /// Directory of the journal, below the data directory.
-const WAL: &str = "wal";
+pub(super) const WAL: &str = "wal";
 /// Bytes of replayed rows at which they are published.
 const PUBLISH_BYTES: usize = 256 << 20;
 /// Wait before the next try when the disk is full.
@@ -168,7 +168,7 @@ impl Committed {
 
 /// What must be known of the whole journal before the first record is replayed.
 #[derive(Debug, Default)]
-struct Survey {
+pub(super) struct Survey {
     /// Databases that were dropped last.
     drops: HashMap<String, Drop>,
     /// Keys of requests that were stored, oldest first.
@@ -193,7 +193,7 @@ impl Survey {
         Ok(survey)
     }
 
-    fn note(&mut self, record: &Record<'_>) {
+    pub(super) fn note(&mut self, record: &Record<'_>) {
         match &record.entry {
             Entry::Drop { database } => {
                 let drop = Drop { sequence: record.sequence, is_done: false };
@@ -211,12 +211,12 @@ impl Survey {
     }
 
     /// Databases whose files may still be there: all of them are of before.
-    fn unfinished_drops(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn unfinished_drops(&self) -> impl Iterator<Item = &str> {
         self.drops.iter().filter(|(_, drop)| !drop.is_done).map(|(database, _)| database.as_str())
     }
 
     /// Whether a record of a database is of before it was dropped.
-    fn is_dropped(&self, database: &str, sequence: u64) -> bool {
+    pub(super) fn is_dropped(&self, database: &str, sequence: u64) -> bool {
         self.drops.get(database).is_some_and(|drop| sequence < drop.sequence)
     }
 }

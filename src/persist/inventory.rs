@@ -1,10 +1,12 @@
 //! What a data directory holds, found by listing it: for a start and for an inspection, never for
 //! a reader, who has the Delta log.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::store::at;
+use super::store::{at, is_temporary};
 use super::{Operation, PersistError, Store, layout};
+use crate::disk::Disk;
 
 /// A Parquet file that was written by an instance of ours.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,6 +19,62 @@ pub struct FoundSegment {
     pub instance: String,
     /// The sequence in its name.
     pub sequence: u64,
+}
+
+/// What lies below the directory of tables, by names alone.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Inventory {
+    /// Files named as segments are.
+    pub segments: Vec<FoundSegment>,
+    /// Files whose writing was not finished, relative to the data directory.
+    pub temporaries: Vec<PathBuf>,
+}
+
+impl Inventory {
+    /// Lists `data_dir`, which need not be owned: what comes and goes meanwhile is in it or not.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn of(disk: &dyn Disk, data_dir: &Path) -> Result<Self, PersistError> {
+        let mut inventory = Self::default();
+        let mut pending = vec![PathBuf::from(layout::TABLES)];
+        while let Some(parent) = pending.pop() {
+            let directory = data_dir.join(&parent);
+            let entries = match disk.list(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(at(Operation::List, &directory))?,
+            };
+            for entry in entries {
+                let path = parent.join(&entry.name);
+                if entry.is_directory {
+                    pending.push(path);
+                    continue;
+                }
+                let name = entry.name.to_string_lossy();
+                if is_temporary(&name) {
+                    inventory.temporaries.push(path);
+                } else if let Some(segment) = found(&path, &name) {
+                    inventory.segments.push(segment);
+                }
+            }
+        }
+        inventory.segments.sort_by(|left, right| left.path.cmp(&right.path));
+        inventory.temporaries.sort();
+        Ok(inventory)
+    }
+}
+
+/// The segment at `path`, relative to the data directory; `None` where none can be.
+fn found(path: &Path, name: &str) -> Option<FoundSegment> {
+    let (instance, sequence) = layout::parse_segment_name(name)?;
+    let table = path.parent()?.parent()?;
+    // tables/<database>/<measurement>
+    (table.components().count() == 3).then(|| FoundSegment {
+        path: path.to_owned(),
+        table: table.to_owned(),
+        instance: instance.to_owned(),
+        sequence,
+    })
 }
 
 impl Store {

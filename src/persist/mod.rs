@@ -29,6 +29,8 @@ pub mod parquet_file;
 
 mod columns;
 
+mod footer;
+
 mod inventory;
 
 mod partition;
@@ -39,7 +41,8 @@ mod statistics;
 
 pub mod store;
 
-pub use inventory::FoundSegment;
+pub use footer::{Footer, FooterColumn};
+pub use inventory::{FoundSegment, Inventory};
 pub use store::Store;
 
 /// Everything that one flush writes of one measurement.
@@ -168,6 +171,8 @@ pub enum Operation {
     Publish,
     /// Remove a file or a directory.
     Remove,
+    /// Read a file.
+    Read,
     /// Put the rows of a measurement in order.
     Sort,
     /// Sync a file or a directory.
@@ -186,6 +191,7 @@ impl Operation {
             Self::Lock => "lock",
             Self::Publish => "publish",
             Self::Remove => "remove",
+            Self::Read => "read",
             Self::Sort => "sort the rows of",
             Self::Sync => "sync",
             Self::Write => "write",
@@ -202,7 +208,7 @@ pub enum Cause {
     Day(i64),
     /// The operating system refused.
     Io(io::Error),
-    /// The encoder refused: a mistake of ours.
+    /// The encoder refused: a mistake of ours. Or the decoder, what is no Parquet file.
     Parquet(ParquetError),
 }
 

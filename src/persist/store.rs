@@ -21,7 +21,7 @@ use super::{Cause, Operation, PersistError, layout};
 use crate::disk::{self, Disk, DiskFile, Lock};
 
 /// File in the data directory whose lock says that a server owns it.
-const LOCK: &str = "lock";
+pub const LOCK: &str = "lock";
 /// End of a temporary name; such a name also begins with a dot.
 const TEMPORARY: &str = ".tmp";
 /// Directories remembered as durable; forgetting them only costs syncs.
@@ -138,7 +138,7 @@ impl Store {
                 let name = entry.name.to_string_lossy();
                 if entry.is_directory {
                     pending.push(path);
-                } else if name.starts_with('.') && name.ends_with(TEMPORARY) {
+                } else if is_temporary(&name) {
                     self.disk.remove_file(&path).map_err(at(Operation::Remove, &path))?;
                 }
             }
@@ -275,6 +275,11 @@ fn link(disk: &dyn Disk, temporary: &Path, target: &Path) -> io::Result<()> {
         }
         result => result,
     }
+}
+
+/// Whether a name is that of a file being written.
+pub(super) fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(TEMPORARY)
 }
 
 /// Removes a file that may be gone.

@@ -23,7 +23,7 @@ use simd_json::prelude::*;
 use super::error::Cause;
 
 /// Directory of the log below the root of a table.
-const LOG: &str = "_delta_log";
+pub(super) const LOG: &str = "_delta_log";
 /// Directory that torn commits are moved to; readers skip names that begin with `_`.
 const TORN: &str = "_torn";
 /// Digits of a version in a name.
@@ -71,19 +71,7 @@ impl Log {
     /// What the store says; [`Cause::BrokenCommit`] for an empty commit that is not the last.
     pub(super) fn repair(&self) -> Result<Option<String>, Cause> {
         let files = self.files()?;
-        let commits = || files.iter().filter(|it| it.kind == Kind::Commit);
-        let Some(last) = commits().max_by_key(|it| it.version) else { return Ok(None) };
-        let checkpoint = files.iter().filter(|it| it.kind == Kind::Checkpoint);
-        let checkpoint = checkpoint.map(|it| it.version).max();
-        let is_needed = |file: &&LogFile| Some(file.version) > checkpoint;
-        if let Some(empty) =
-            commits().filter(is_needed).find(|it| it.bytes == 0 && it.version != last.version)
-        {
-            return Err(Cause::BrokenCommit { file: name_of(&empty.path) });
-        }
-        if !is_needed(&last) || self.is_whole(last)? {
-            return Ok(None);
-        }
+        let Some(last) = self.torn(&files)? else { return Ok(None) };
         let name = name_of(&last.path);
         let torn = Path::from_iter([TORN, &name]);
         // Its checksum first: it would be taken for that of the commit that comes in its place.
@@ -99,6 +87,29 @@ impl Log {
             store.rename(&from, &torn).await
         })?;
         Ok(Some(name))
+    }
+
+    /// The version of the last commit, if it is torn.
+    ///
+    /// # Errors
+    /// As [`Log::repair`].
+    pub(super) fn torn_version(&self) -> Result<Option<u64>, Cause> {
+        Ok(self.torn(&self.files()?)?.map(|it| it.version))
+    }
+
+    fn torn<'a>(&self, files: &'a [LogFile]) -> Result<Option<&'a LogFile>, Cause> {
+        let commits = || files.iter().filter(|it| it.kind == Kind::Commit);
+        let Some(last) = commits().max_by_key(|it| it.version) else { return Ok(None) };
+        let checkpoint = files.iter().filter(|it| it.kind == Kind::Checkpoint);
+        let checkpoint = checkpoint.map(|it| it.version).max();
+        let is_needed = |file: &&LogFile| Some(file.version) > checkpoint;
+        if let Some(empty) =
+            commits().filter(is_needed).find(|it| it.bytes == 0 && it.version != last.version)
+        {
+            return Err(Cause::BrokenCommit { file: name_of(&empty.path) });
+        }
+        let is_torn = is_needed(&last) && !self.is_whole(last)?;
+        Ok(is_torn.then_some(last))
     }
 
     /// The first commit that is not whole, of those that readers need.

@@ -42,8 +42,11 @@ mod log;
 
 mod table;
 
+mod view;
+
 pub use columns::Column;
 pub use error::{Cause, Operation, PublishError};
+pub use view::{LiveFile, TableView};
 
 use table::Table;
 
@@ -339,7 +342,7 @@ impl Catalog {
         let Some(entry) = self.entry(database, measurement) else { return Ok(Vec::new()) };
         let files = entry.lock().files().map_err(entry.failed(Operation::Load))?;
         let root = Path::new(TABLES).join(entry.path.as_ref());
-        let mut paths: Vec<_> = files.iter().map(|(path, _)| root.join(path)).collect();
+        let mut paths: Vec<_> = files.iter().map(|it| root.join(&it.path)).collect();
         paths.sort();
         Ok(paths)
     }

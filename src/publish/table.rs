@@ -33,7 +33,7 @@ use object_store::DynObjectStore;
 
 use super::error::Cause;
 use super::log::{ENGINE_INFO, Log, METRIC_FILES, METRIC_TXNS};
-use super::{Commit, Committed, TableState, adds, columns};
+use super::{Commit, Committed, LiveFile, TableState, adds, columns};
 use crate::schema::{DATE, METADATA_DATABASE, METADATA_MEASUREMENT, StoredType, TIME};
 
 /// The table is the root of its store.
@@ -121,14 +121,29 @@ impl Table {
         Ok(snapshot.get_app_id_version(app_id, &self.engine)?)
     }
 
-    /// Paths of the live files from the root of the table, and their rows.
-    pub(super) fn files(&self) -> Result<Vec<(String, u64)>, Cause> {
+    /// Reads the log up to `version`, or all of it, and leaves nothing in it.
+    pub(super) fn look_at(&mut self, version: Option<u64>) -> Result<(), Cause> {
+        let builder = Snapshot::builder_for(ROOT);
+        let builder = match version {
+            Some(version) => builder.at_version(version),
+            None => builder,
+        };
+        self.snapshot = Some(builder.build(&self.engine)?);
+        Ok(())
+    }
+
+    /// The live files.
+    pub(super) fn files(&self) -> Result<Vec<LiveFile>, Cause> {
         let Some(snapshot) = &self.snapshot else { return Ok(Vec::new()) };
         let scan = Arc::clone(snapshot).scan_builder().build()?;
         let mut files = Vec::new();
         for batch in scan.scan_metadata(&self.engine)? {
             files = batch?.visit_scan_files(files, |files: &mut Vec<_>, file: ScanFile| {
-                files.push((file.path, file.stats.map_or(0, |it| it.num_records)));
+                files.push(LiveFile {
+                    path: file.path.into(),
+                    rows: file.stats.map(|it| it.num_records),
+                    bytes: u64::try_from(file.size).unwrap_or_default(),
+                });
             })?;
         }
         Ok(files)
@@ -153,9 +168,9 @@ impl Table {
                 None => state.foreign_columns.push(field.name().clone()),
             }
         }
-        for (_, rows) in self.files()? {
+        for file in self.files()? {
             state.files += 1;
-            state.rows += rows;
+            state.rows += file.rows.unwrap_or_default();
         }
         Ok(state)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use peristyle::config::{
-    Automatic, ByteSize, Cli, Command, Config, LogFormat, duration, memory_bytes,
+    Automatic, ByteSize, Cli, Command, Config, Inspect, LogFormat, duration, memory_bytes,
 };
 use peristyle::limits::Limits;
 use peristyle::schema::Unsigned;
@@ -19,6 +19,7 @@ fn parse(args: &[&str]) -> Result<Config, String> {
     let args = ["peristyle"].iter().chain(args);
     match Cli::try_parse_from(args).map_err(|error| error.to_string())?.into_command() {
         Command::Serve(config) => Ok(config),
+        Command::Inspect(_) => Err("expected the settings of the server".to_owned()),
     }
 }
 
@@ -89,6 +90,20 @@ fn options_stand_with_and_without_the_command() {
     assert_eq!(config.shard_count(), 3);
     assert_eq!(config.unsigned, Unsigned::Decimal);
     assert!(parse(&["--shards=3", "serve"]).is_err());
+}
+
+#[test]
+fn inspect_takes_a_directory_and_a_form() {
+    let served = parse(&[]).unwrap().data_dir;
+    let parse = |args: &[&str]| {
+        let args = ["peristyle", "inspect"].iter().chain(args);
+        match Cli::try_parse_from(args).unwrap().into_command() {
+            Command::Inspect(Inspect { data_dir, json }) => (data_dir, json),
+            Command::Serve(_) => panic!("expected inspect"),
+        }
+    };
+    assert_eq!(parse(&[]), (served, false));
+    assert_eq!(parse(&["--json", "/data"]), ("/data".into(), true));
 }
 
 #[test]

@@ -22,6 +22,8 @@ mod http_client;
 
 mod inflate;
 
+mod inspect;
+
 mod journal;
 
 mod layout;

@@ -42,7 +42,8 @@ const VOCABULARY: &[&str] =
 
 /// Who may import whom, the vocabulary aside.
 const EDGES: &[(&str, &[&str])] = &[
-    ("main", &["config", "serve"]),
+    ("main", &["config", "inspect", "serve"]),
+    ("inspect", &["config", "engine"]),
     ("serve", &["accept", "config", "engine"]),
     ("accept", &["engine"]),
     ("config", &[]),
@@ -81,10 +82,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("object_store", &["publish"]),
     ("parquet", &["persist"]),
     ("rmp", &["decode"]),
-    ("simd_json", &["accept", "publish", "schema"]),
+    ("simd_json", &["accept", "inspect", "publish", "schema"]),
     ("socket2", &["accept"]),
     ("tokio", &["accept", "engine", "journal", "serve"]),
-    ("tracing", &["accept", "engine", "journal", "main", "persist", "publish", "serve"]),
+    ("tracing", &["accept", "engine", "inspect", "journal", "main", "persist", "publish", "serve"]),
     ("tracing_subscriber", &["main"]),
     ("twox_hash", &["engine", "persist"]),
     ("zstd", &["decode"]),
