@@ -37,8 +37,8 @@ def main():
     connection, sent, rows = server.connect(), 0, 0
     while sent < options.gib * (1 << 30):
         body = work[rows // LINES % len(work)]
-        # Another database for each turn: the same bytes would be known again.
-        server.post(connection, f"/write?db=d{rows // LINES // len(work)}", body)
+        # A comment of its own: the same bytes would be known again.
+        server.post(connection, "/write?db=d", body + b"# %d\n" % rows)
         sent, rows = sent + len(body), rows + LINES
     server.process.send_signal(signal.SIGKILL)
     server.process.wait()
