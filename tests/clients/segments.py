@@ -25,10 +25,10 @@ def encode_name(name):
             or (byte in b"_-" and not first)
             or (byte in b"." and not first and not last)
         )
-        component += chr(byte) if verbatim else f"~{byte:02X}"
+        component += chr(byte) if verbatim else f"@{byte:02X}"
     if len(component) > 180:
         raise ValueError(f"{name[:40]}...: hashed names are found by their footer, not by this")
-    return component or "~"
+    return component or "@"
 
 
 def directory_of(data_dir, database, measurement):
