@@ -266,21 +266,12 @@ impl Target {
 
 /// The union of what InfluxDB 1, 2 and 3 take, on every endpoint.
 fn precision(dialect: Dialect, name: Option<&str>) -> Result<Precision, WriteError> {
-    Ok(match name.unwrap_or_default() {
-        "" => dialect.precision_default(),
-        "auto" => Precision::Auto,
-        "n" | "ns" | "nanosecond" | "nanoseconds" => Precision::Nanosecond,
-        // The two signs that look like a small mu: U+00B5 and U+03BC.
-        "u" | "us" | "\u{b5}" | "\u{b5}s" | "\u{3bc}" | "\u{3bc}s" | "microsecond"
-        | "microseconds" => Precision::Microsecond,
-        "ms" | "millisecond" | "milliseconds" => Precision::Millisecond,
-        "s" | "second" | "seconds" => Precision::Second,
-        "m" | "minute" | "minutes" => Precision::Minute,
-        "h" | "hour" | "hours" => Precision::Hour,
-        found => {
-            return Err(invalid("precision", "one of n, ns, u, us, ms, s, m, h, auto", found));
-        }
-    })
+    let name = name.unwrap_or_default();
+    if name.is_empty() {
+        return Ok(dialect.precision_default());
+    }
+    let expected = "one of n, ns, u, us, ms, s, m, h, auto";
+    Precision::from_name(name).ok_or_else(|| invalid("precision", expected, name))
 }
 
 fn is_atomic(accept_partial: Option<&str>) -> Result<bool, WriteError> {
