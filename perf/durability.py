@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What durability costs: rows a second and answers' times with fsync, os and memory, in one run.
 
-    durability.py --binary target/release/peristyle [--scratch DIR] [--rounds 5] [--seconds 6]
+    durability.py --binary target/release/peristyle [--scratch DIR] [--rounds 5] [--gzip]
 
 Each round starts a server for each level, in changing order, on a directory of --scratch: eight
 connections write bodies of 1,000 lines as fast as they are answered, the first seconds uncounted
@@ -12,6 +12,7 @@ Prints a line for each round and one line of JSON; the ratios are medians of the
 """
 
 import argparse
+import gzip
 import http.client
 import json
 import os
@@ -84,7 +85,7 @@ class Server:
             sys.exit("the server did not end well")
 
 
-def full_speed(server, work, seconds, database):
+def full_speed(server, work, seconds, database, own):
     """Rows a second and CPU a row, and that all rows are there."""
     counts = [0] * CONNECTIONS
     end = time.monotonic() + seconds
@@ -93,7 +94,7 @@ def full_speed(server, work, seconds, database):
         connection = server.connect()
         while time.monotonic() < end:
             # A comment of its own: the same bytes would be known again.
-            body = work[at][counts[at] % BODIES] + b"# %d\n" % counts[at]
+            body = work[at][counts[at] % BODIES] + own(counts[at])
             server.post(connection, f"/write?db={database}", body)
             counts[at] += 1
 
@@ -151,9 +152,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--gzip", action="store_true", help="as Telegraf sends them")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     work = bodies(rng)
+    own = b"# %d\n".__mod__
+    if options.gzip:
+        work = [[gzip.compress(body, 6) for body in connection] for connection in work]
+        own = lambda count: gzip.compress(b"# %d\n" % count)  # noqa: E731
     figures = {level: {"rows_per_s": [], "cpu_us_per_row": []} for level in LEVELS}
     answers = {level: [] for level in LEVELS}
     syncs = []
@@ -161,8 +167,8 @@ def main():
         for level in LEVELS[turn % 3 :] + LEVELS[: turn % 3]:
             directory = Path(tempfile.mkdtemp(prefix="peristyle-perf-", dir=options.scratch))
             server = Server(options.binary, directory / "data", level)
-            full_speed(server, work, options.seconds, "warm")
-            rows, cpu = full_speed(server, work, options.seconds, "d")
+            full_speed(server, work, options.seconds, "warm", own)
+            rows, cpu = full_speed(server, work, options.seconds, "d", own)
             figures[level]["rows_per_s"].append(rows)
             figures[level]["cpu_us_per_row"].append(cpu)
             times, own = quiet(server, directory, rng, options.seconds / 2)
@@ -182,6 +188,7 @@ def main():
     }
     print(json.dumps({
         "script": "durability",
+        "encoding": "gzip" if options.gzip else "plain",
         **{
             name: {level: round(statistics.median(it[name]), 3) for level, it in figures.items()}
             for name in ("rows_per_s", "cpu_us_per_row")

@@ -330,8 +330,13 @@ impl Journal {
                 state.room -= signed(bytes);
                 state.stats.queued_bytes += bytes;
                 state.queue.push_back(pending);
+                // What was reserved beyond the record is room again, perhaps for who waits.
+                let is_waited_for = state.wanted > 0;
                 drop(state);
                 self.shared.queued.notify_one();
+                if is_waited_for {
+                    self.shared.room_changed.notify_waiters();
+                }
                 return sequence;
             }
         };

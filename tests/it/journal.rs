@@ -204,6 +204,30 @@ impl Ledger {
     }
 }
 
+/// A client waited for ever for room that another one's append had given back: more is reserved
+/// than most records need, and only makers of segments and dropped reservations told of room.
+#[test]
+fn room_that_an_append_gives_back_is_told_to_who_waits() {
+    let (done, finished) = mpsc::channel();
+    thread::spawn(move || {
+        for _ in 0..200 {
+            let disk = SimDisk::new().shared();
+            let journal = start(open(&disk, &options(16 << 10)).unwrap());
+            let room = usize::try_from(journal.stats().room_bytes).unwrap();
+            let all_but_little = block_on(journal.reserve(room - 1_500)).unwrap();
+            let mut waiting = pin!(journal.reserve(1_000));
+            let waker = Waker::from(Arc::new(Unpark(thread::current())));
+            let is_early = waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+            assert!(!is_early, "there was room for it");
+            // Before the other thread looks whether it has to make room.
+            drop(journal.append(all_but_little, &write("db"), Vec::new()));
+            block_on(waiting).unwrap();
+        }
+        done.send(()).unwrap();
+    });
+    finished.recv_timeout(Duration::from_secs(60)).expect("it waits still");
+}
+
 /// A few records from one thread, several of them on their way at a time, until one fails.
 fn append_some(journal: &Journal, thread: u64, seed: u64) -> Vec<(u64, String, Vec<u8>, bool)> {
     let mut random = Random(seed ^ (thread << 32));
