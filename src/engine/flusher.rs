@@ -281,14 +281,14 @@ impl Flusher {
     /// Tells the journal how far everything is published.
     fn recycle(&mut self) {
         let oldest = self.oldest_job();
+        let done = self.rounds.iter().take_while(|round| round.jobs_upto <= oldest).count();
+        // The last one says it for all.
+        let last = self.rounds.drain(..done).next_back();
         let is_abandoned = self.closing.as_ref().is_some_and(|closing| closing.abandoned);
-        while self.rounds.front().is_some_and(|round| round.jobs_upto <= oldest) {
-            let Some(round) = self.rounds.pop_front() else { return };
-            if !is_abandoned {
-                let Wiring { journal, retries, .. } = &self.wiring;
-                // A journal that failed has said so, and ends the process.
-                recycle(journal, retries, round.published).ok();
-            }
+        if let Some(round) = last.filter(|_| !is_abandoned) {
+            let Wiring { journal, retries, .. } = &self.wiring;
+            // A journal that failed has said so, and ends the process.
+            recycle(journal, retries, round.published).ok();
         }
     }
 

@@ -81,11 +81,13 @@ impl Publisher {
     /// # Errors
     /// `Busy(DiskFull)` or `Server(Flush)`.
     pub(super) fn publish(&self, rows: &mut TableRows) -> Result<Vec<SegmentMeta>, WriteError> {
-        let (sequence, segments) = if let Some(written) = rows.written.take() {
-            written
+        let (sequence, segments) = if let Some(written) = &rows.written {
+            written.clone()
         } else {
             let request = self.request(rows);
-            (request.sequence, write_segments(&self.store, &request)?)
+            let segments = write_segments(&self.store, &request)?;
+            // Whatever becomes of the commit: these are the files that it may have named.
+            rows.written.insert((request.sequence, segments)).clone()
         };
         let of_shard = |(shard, upto): (&u16, &u64)| (self.instance.shard(*shard), version(*upto));
         let mut txns: Vec<_> = rows.upto.iter().map(of_shard).collect();
@@ -101,16 +103,9 @@ impl Publisher {
             segments,
             txns,
         };
-        match self.catalog.commit(&commit) {
-            Ok(_) => {
-                rows.measurement.add_files(commit.segments.len() as u64);
-                Ok(commit.segments)
-            }
-            Err(error) => {
-                rows.written = Some((sequence, commit.segments));
-                Err(error.into())
-            }
-        }
+        self.catalog.commit(&commit)?;
+        rows.measurement.add_files(commit.segments.len() as u64);
+        Ok(commit.segments)
     }
 
     /// The last sequence of a shard that a table has.
