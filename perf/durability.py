@@ -171,9 +171,9 @@ def main():
             rows, cpu = full_speed(server, work, options.seconds, "d", own)
             figures[level]["rows_per_s"].append(rows)
             figures[level]["cpu_us_per_row"].append(cpu)
-            times, own = quiet(server, directory, rng, options.seconds / 2)
+            times, own_syncs = quiet(server, directory, rng, options.seconds / 2)
             answers[level] += times
-            syncs += own
+            syncs += own_syncs
             server.stop()
             shutil.rmtree(directory)
             print(f"round {turn} {level:7} {rows / 1e6:.3f} M rows/s, {cpu:.2f} us of CPU a row, "

@@ -36,7 +36,7 @@
 //! | damage to what was acknowledged | not opened: file and offset; or salvaged, and counted |
 //!
 //! Damage is told from a torn end by what later records say was durable (`reader`). It is not told
-//! from it where nothing was written later: after a power cut in the first moment of quiet, and
+//! from it where nothing was written later: after a power cut or a kill in a moment of quiet, and
 //! under [`Durability::Os`], where nothing is known to be durable. That the oldest file was taken
 //! away looks like recycling; whoever knows what was published can tell.
 //!
@@ -92,12 +92,15 @@ pub struct Options {
     pub durability: Durability,
     /// Size of a file; rounded up to a multiple of 4096, and to 8192 at least.
     pub segment_bytes: u64,
-    /// Files kept for later use, at least; a busy journal keeps up to 32.
+    /// Files kept for later use, at least; a busy journal keeps up to 64.
     pub spares: usize,
     /// Go on behind damage.
     pub salvage: bool,
     /// Wait between two tries of what failed for want of space.
     pub retry_after: Duration,
+    /// How long nothing is written until the log says that its last record is on disk, which it
+    /// says sooner with every record that follows: damage is told from a torn end by it.
+    pub mark_after: Duration,
     /// For the test that shows that the tests need checksums.
     #[doc(hidden)]
     pub checksums: Checksums,
@@ -111,6 +114,7 @@ impl Default for Options {
             spares: 4,
             salvage: false,
             retry_after: Duration::from_secs(1),
+            mark_after: Duration::from_millis(50),
             checksums: Checksums::Checked,
         }
     }

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use super::error::{Damage, JournalError, Operation};
 use super::fields::Fields;
 use crate::disk::{Disk, DiskFile};
+use crate::durability::Durability;
 
 /// Format of the files.
 pub(super) const VERSION: u32 = 1;
@@ -213,10 +214,29 @@ pub(super) struct Segment {
     pub(super) file: Box<dyn DiskFile>,
 }
 
+/// Opens a file as it will be written.
+fn open(
+    disk: &dyn Disk,
+    path: &Path,
+    durability: Durability,
+) -> Result<Box<dyn DiskFile>, JournalError> {
+    let opened = match durability {
+        Durability::Fsync => disk.open_synced(path),
+        Durability::Os | Durability::Memory => disk.open(path),
+    };
+    opened.map_err(JournalError::io(Operation::Open, path, 0))
+}
+
 /// Makes a file of zeros: every byte is written once, so that writing it again touches no metadata
 /// and `fdatasync` writes nothing but data.
-pub(super) fn fill(disk: &dyn Disk, path: &Path, bytes: u64) -> Result<(), JournalError> {
-    let mut file = disk.create(path).map_err(JournalError::io(Operation::Create, path, 0))?;
+pub(super) fn fill(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes: u64,
+    durability: Durability,
+) -> Result<(), JournalError> {
+    drop(disk.create(path).map_err(JournalError::io(Operation::Create, path, 0))?);
+    let mut file = open(disk, path, durability)?;
     let zeros = vec![0; FILL_BYTES];
     let mut offset = 0;
     while offset < bytes {
@@ -242,8 +262,9 @@ pub(super) fn prepare(
     directory: &Path,
     spare: &Path,
     identity: Identity,
+    durability: Durability,
 ) -> Result<Segment, JournalError> {
-    let mut file = disk.open(spare).map_err(JournalError::io(Operation::Open, spare, 0))?;
+    let mut file = open(disk, spare, durability)?;
     let mut header = identity.encode().to_vec();
     header.resize(usize::try_from(HEADER_BYTES).unwrap_or_default(), 0);
     file.write_all(&header).map_err(JournalError::io(Operation::Write, spare, 0))?;

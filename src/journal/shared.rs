@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use std::{fmt, mem};
 
 use tokio::sync::{Notify, oneshot};
@@ -42,6 +43,17 @@ impl Pending {
             ticket.send(result.map(|()| self.body)).ok();
         }
     }
+}
+
+/// What the writer does next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Writes these.
+    Group(Vec<Pending>),
+    /// Nobody has written for a while.
+    Quiet,
+    /// Everything is written, and nothing comes any more.
+    Closed,
 }
 
 /// A segment that holds records.
@@ -179,15 +191,22 @@ impl Shared {
         condition.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next records to write together; `None` when the journal closes and all are written.
-    /// There is no timer: what arrives while a group is synced is the next group.
-    pub(super) fn next_group(&self) -> Option<Vec<Pending>> {
+    /// The next records to write together. There is no timer: what arrives while a group is synced
+    /// is the next group. `quiet_after`: wait no longer than this.
+    pub(super) fn next_group(&self, quiet_after: Option<Duration>) -> Next {
         let mut state = self.lock();
-        while state.queue.is_empty() {
-            if !matches!(state.status, Status::Open) {
-                return None;
+        let is_idle =
+            |state: &mut State| state.queue.is_empty() && matches!(state.status, Status::Open);
+        state = match quiet_after {
+            None => self.queued.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner),
+            Some(after) => {
+                let waited = self.queued.wait_timeout_while(state, after, is_idle);
+                waited.unwrap_or_else(PoisonError::into_inner).0
             }
-            state = Self::wait(&self.queued, state);
+        };
+        if state.queue.is_empty() {
+            let is_open = matches!(state.status, Status::Open);
+            return if is_open { Next::Quiet } else { Next::Closed };
         }
         let mut bytes = 0;
         let mut records = Vec::new();
@@ -200,7 +219,7 @@ impl Shared {
             records.extend(state.queue.pop_front());
         }
         state.stats.queued_bytes -= bytes;
-        Some(records)
+        Next::Group(records)
     }
 
     /// The writer's next segment; waits while it is made. On a full disk that is as long as it

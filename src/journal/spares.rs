@@ -18,8 +18,8 @@ use super::segment::{self, Segment};
 use super::shared::{Shared, State, Status, signed};
 use crate::disk;
 
-/// Files kept by a busy journal.
-const SPARES_MAX: usize = 32;
+/// Files kept by a busy journal: as many as a flush interval of 400 MB a second takes.
+const SPARES_MAX: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Spares {
@@ -105,13 +105,15 @@ impl Spares {
         };
         let path = segment::spare_path(directory, number);
         let identity = setup.identity(self.next_number);
+        let durability = setup.options.durability;
         let filled = if is_new {
             self.next_spare += 1;
-            segment::fill(disk, &path, setup.options.segment_bytes)
+            segment::fill(disk, &path, setup.options.segment_bytes, durability)
         } else {
             Ok(())
         };
-        let made = filled.and_then(|()| segment::prepare(disk, directory, &path, identity));
+        let prepare = || segment::prepare(disk, directory, &path, identity, durability);
+        let made = filled.and_then(|()| prepare());
         match made {
             Ok(segment) => self.offer(segment),
             Err(error) => {

@@ -9,7 +9,7 @@ use super::Options;
 use super::error::{JournalError, Operation};
 use super::record::{HEAD_BYTES, Head, padding, record_bytes};
 use super::segment::{HEADER_BYTES, Opening, Segment};
-use super::shared::{InUse, Pending, Shared, State, Status, signed};
+use super::shared::{InUse, Next, Pending, Shared, State, Status, signed};
 use crate::disk;
 use crate::durability::Durability;
 
@@ -46,24 +46,41 @@ impl Writer {
     }
 
     fn write_groups(&mut self) -> Result<(), JournalError> {
-        while let Some(records) = self.shared.next_group() {
-            if let Err(error) = self.write_group(&records) {
-                // What became of these is not known: the process ends, and they are replayed or
-                // they are not there.
-                self.shared.fail(&error, records);
-                return Err(error);
+        let is_synced = self.options().durability == Durability::Fsync;
+        let mark_after = is_synced.then_some(self.options().mark_after);
+        let mut quiet_after = None;
+        loop {
+            match self.shared.next_group(quiet_after) {
+                Next::Group(records) => {
+                    self.store(records)?;
+                    quiet_after = mark_after;
+                }
+                Next::Quiet => {
+                    self.mark(false)?;
+                    quiet_after = None;
+                }
+                Next::Closed => return Ok(()),
             }
-            let last = records.last().map_or(self.synced, |it| it.sequence);
-            if self.options().durability == Durability::Fsync {
-                self.synced = last;
-            }
-            self.shared.lock().durable = last;
-            self.shared.advanced.notify_all();
-            self.shared.asked.notify_one();
-            for record in records {
-                record.finish(Ok(()));
-            }
-            self.mark(false)?;
+        }
+    }
+
+    /// Writes a group and tells who waits for it.
+    fn store(&mut self, records: Vec<Pending>) -> Result<(), JournalError> {
+        if let Err(error) = self.write_group(&records) {
+            // What became of these is not known: the process ends, and they are replayed or they
+            // are not there.
+            self.shared.fail(&error, records);
+            return Err(error);
+        }
+        let last = records.last().map_or(self.synced, |it| it.sequence);
+        if self.options().durability == Durability::Fsync {
+            self.synced = last;
+        }
+        self.shared.lock().durable = last;
+        self.shared.advanced.notify_all();
+        self.shared.asked.notify_one();
+        for record in records {
+            record.finish(Ok(()));
         }
         Ok(())
     }
@@ -83,8 +100,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Says in the log that its last record is on disk, when there is nothing else to write that
-    /// would: damage to that record is told from a torn one by it. It is synced with the next
+    /// Says in the log that its last record is on disk, when nothing else was written for a while
+    /// that would: damage to that record is told from a torn one by it. It is synced with the next
     /// group, or not at all: it is there after a kill, and perhaps after a power cut.
     ///
     /// A mark stays within its segment, so that it never begins one; the last record of a segment
@@ -239,13 +256,17 @@ fn write_all(
 ) -> Result<(), JournalError> {
     let mut offset = HEADER_BYTES + offset;
     IoSlice::advance_slices(&mut slices, 0);
-    while !slices.is_empty() {
+    loop {
         let group = slices.get(..slices.len().min(SLICES_MAX)).unwrap_or_default();
-        let result = match segment.file.write_vectored(group) {
-            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-            result => result,
+        let result = match group {
+            [] => segment.file.flush().map(|()| 0),
+            group => match segment.file.write_vectored(group) {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                result => result,
+            },
         };
         match result {
+            Ok(0) => break,
             Ok(count) => {
                 IoSlice::advance_slices(&mut slices, count);
                 offset += count as u64;

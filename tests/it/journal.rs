@@ -49,6 +49,7 @@ fn options(segment_bytes: u64) -> Options {
         segment_bytes,
         spares: 2,
         retry_after: Duration::from_millis(1),
+        mark_after: Duration::ZERO,
         ..Options::default()
     }
 }

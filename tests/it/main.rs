@@ -12,6 +12,8 @@ mod binary;
 
 mod config;
 
+mod disk;
+
 mod formats_agree;
 
 mod gather;

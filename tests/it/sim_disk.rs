@@ -1,6 +1,6 @@
 //! A disk in memory that loses power, fills up and fails.
 //!
-//! It promises what `disk.rs` promises and nothing more. Each file has bytes as programs see them
+//! It promises what `disk` promises and nothing more. Each file has bytes as programs see them
 //! and bytes as the platter has them, sector by sector; each directory likewise has names. Syncs
 //! copy the one to the other. When the power is cut, every sector and every change of a name that
 //! was not synced survives or not, by a seed.
@@ -12,7 +12,7 @@ use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use peristyle::disk::{DirectoryEntry, Disk, DiskFile, Lock};
+use peristyle::disk::{BlockFile, DirectoryEntry, Disk, DiskFile, Lock};
 
 /// What a disk writes whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -384,6 +384,15 @@ impl Disk for SimDisk {
         world.file(path)?;
         let node = world.node(path)?;
         Ok(Box::new(SimFile { disk: self.clone(), node, position: 0 }))
+    }
+
+    fn open_synced(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut world = self.world();
+        world.call()?;
+        world.file(path)?;
+        let node = world.node(path)?;
+        let file = SimFile { disk: self.clone(), node, position: 0 };
+        Ok(Box::new(BlockFile::new(file)))
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {

@@ -77,6 +77,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper", &["accept"]),
     ("hyper_util", &["accept"]),
     ("lexical_core", &["decode"]),
+    ("libc", &["disk"]),
     ("memchr", &["accept", "decode"]),
     ("mimalloc", &["main"]),
     ("object_store", &["publish"]),
