@@ -17,7 +17,8 @@ use hyper::http::request::Parts;
 use super::body::{self, Account, Pool};
 use super::response::{self, Answer};
 use super::route::{self, Dialect, Endpoint, Match, Parameters, Target};
-use super::{Timeouts, query, status};
+use super::{Timeouts, databases, query, status};
+use crate::durability::Durability;
 use crate::engine::{Encoding, Engine, Format, Inflater, ReceivedBody, Shard, WriteRequest};
 use crate::error::{ClientError, WriteError};
 use crate::stats::FormatStats;
@@ -87,6 +88,7 @@ async fn dispatch(
     let parameters = || Parameters::from_query(head.uri.query());
     match endpoint {
         Endpoint::Write(dialect) => write(context, dialect, head, incoming).await,
+        Endpoint::Databases => configure_databases(context, head, incoming).await,
         Endpoint::Flush => {
             let database = parameters().database(&head.headers)?;
             let report = engine.flush(database.as_deref()).await?;
@@ -127,6 +129,20 @@ async fn run_query(
         return Err(ClientError::MissingParameter { name: "q" }.into());
     };
     Ok(response::json(query::run(engine, text, database.as_deref()).await))
+}
+
+async fn configure_databases(
+    context: &Context,
+    head: &Parts,
+    incoming: &mut Incoming,
+) -> Result<Answer, WriteError> {
+    let engine = &*context.engine;
+    let mut account = Account::new(engine);
+    let mut body = context.pool.take();
+    let max = databases::BODY_BYTES_MAX;
+    body::gather(incoming, &mut body.bytes, max, &mut account, &context.timeouts).await?;
+    let parameters = Parameters::from_query(head.uri.query());
+    databases::configure(engine, &head.method, &parameters, &mut body.bytes).await
 }
 
 async fn write(
@@ -190,6 +206,9 @@ async fn write(
         response::written(dialect, target.atomic, report, body)
     })?;
     drop(inflated);
+    if target.no_sync {
+        return Ok(response::with_durability(written.in_memory(), Durability::Memory));
+    }
     let (answer, buffer) = written.stored().await?;
     received.bytes = buffer;
     Ok(response::with_durability(answer, context.engine.durability()))

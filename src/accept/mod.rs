@@ -41,6 +41,8 @@ mod body;
 
 mod connection;
 
+mod databases;
+
 mod query;
 
 mod response;

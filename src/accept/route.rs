@@ -20,6 +20,8 @@ pub const DATABASE_DEFAULT: &str = "default";
 /// What a path is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Endpoint {
+    /// List, make and drop databases, as InfluxDB 3 does.
+    Databases,
     /// Make everything accepted durable, published Parquet.
     Flush,
     /// Alive, with the version, as InfluxDB 2 answers it.
@@ -105,7 +107,9 @@ pub const ROUTES: &[Route] = &[
     write("/api/v1/msgpack", Dialect::ArcMessagePack),
     route("/api/v1/flush", "POST, OPTIONS", Endpoint::Flush),
     route("/api/v1/tables", "GET, HEAD, OPTIONS", Endpoint::Tables),
+    route("/api/v3/configure/database", "DELETE, GET, HEAD, POST, OPTIONS", Endpoint::Databases),
     route("/health", "GET, HEAD, OPTIONS", Endpoint::Health),
+    route("/api/v1/health", "GET, HEAD, OPTIONS", Endpoint::Health),
     route("/ready", "GET, HEAD, OPTIONS", Endpoint::Ready),
     route("/ping", "GET, HEAD, POST, OPTIONS", Endpoint::Ping),
     route("/metrics", "GET, HEAD, OPTIONS", Endpoint::Metrics),
@@ -151,6 +155,8 @@ pub(super) struct Parameters<'a> {
     pub(super) accept_partial: Option<Cow<'a, str>>,
     pub(super) bucket: Option<Cow<'a, str>>,
     pub(super) db: Option<Cow<'a, str>>,
+    pub(super) format: Option<Cow<'a, str>>,
+    pub(super) no_sync: Option<Cow<'a, str>>,
     pub(super) precision: Option<Cow<'a, str>>,
     pub(super) q: Option<Cow<'a, str>>,
     pub(super) rp: Option<Cow<'a, str>>,
@@ -172,6 +178,8 @@ impl<'a> Parameters<'a> {
                 "accept_partial" => &mut self.accept_partial,
                 "bucket" => &mut self.bucket,
                 "db" => &mut self.db,
+                "format" => &mut self.format,
+                "no_sync" => &mut self.no_sync,
                 "precision" => &mut self.precision,
                 "q" => &mut self.q,
                 "rp" => &mut self.rp,
@@ -182,27 +190,23 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// The database a request names: header `x-arc-database`, else `db` (or `bucket`) and `rp`.
-    /// `None` when it names none.
+    /// The database a request names: header `x-arc-database`, else `db` (or `bucket`) and `rp`,
+    /// else header `x-database`, for QuestDB's clients, which name none. `None` when it names none.
     ///
     /// # Errors
     /// [`ClientError::InvalidDatabase`].
     pub(super) fn database(&self, headers: &HeaderMap) -> Result<Option<String>, WriteError> {
-        let name = match headers.get("x-arc-database") {
-            Some(value) => {
-                Some(str::from_utf8(value.as_bytes()).map_err(|_| ClientError::InvalidDatabase)?)
-            }
-            None => None,
-        };
-        let name = match name.filter(|name| !name.is_empty()) {
-            Some(name) => name.to_owned(),
+        let name = match database_header(headers, "x-arc-database")? {
+            Some(name) => Some(name),
             None => match self.db_and_rp() {
-                Some(name) => name,
-                None => return Ok(None),
+                Some(name) => Some(name),
+                None => database_header(headers, "x-database")?,
             },
         };
-        check_database(&name)?;
-        Ok(Some(name))
+        if let Some(name) = &name {
+            check_database(name)?;
+        }
+        Ok(name)
     }
 
     /// `db` or `bucket`, with the retention policy behind a slash unless it is the default one.
@@ -222,6 +226,13 @@ impl<'a> Parameters<'a> {
             _ => db,
         })
     }
+}
+
+/// The name in a header; `None` when it is not there, or empty.
+fn database_header(headers: &HeaderMap, name: &str) -> Result<Option<String>, WriteError> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let value = str::from_utf8(value.as_bytes()).map_err(|_| ClientError::InvalidDatabase)?;
+    Ok((!value.is_empty()).then(|| value.to_owned()))
 }
 
 fn is_default_policy(rp: &str) -> bool {
@@ -245,6 +256,8 @@ pub(super) struct Target {
     pub(super) precision: Precision,
     /// `accept_partial=false`: all rows or none.
     pub(super) atomic: bool,
+    /// `no_sync=true`: answered before the rows are as durable as those of others.
+    pub(super) no_sync: bool,
 }
 
 impl Target {
@@ -259,7 +272,8 @@ impl Target {
         Ok(Self {
             database: database.unwrap_or_else(|| DATABASE_DEFAULT.to_owned()),
             precision: precision(dialect, parameters.precision.as_deref())?,
-            atomic: is_atomic(parameters.accept_partial.as_deref())?,
+            atomic: !flag("accept_partial", parameters.accept_partial.as_deref(), true)?,
+            no_sync: flag("no_sync", parameters.no_sync.as_deref(), false)?,
         })
     }
 }
@@ -274,14 +288,17 @@ fn precision(dialect: Dialect, name: Option<&str>) -> Result<Precision, WriteErr
     Precision::from_name(name).ok_or_else(|| invalid("precision", expected, name))
 }
 
-fn is_atomic(accept_partial: Option<&str>) -> Result<bool, WriteError> {
-    match accept_partial.unwrap_or_default() {
-        "" | "true" | "1" => Ok(false),
-        "false" | "0" => Ok(true),
-        found => Err(invalid("accept_partial", "true or false", found)),
+/// A parameter that is true or false; `absent` when it is not there.
+fn flag(name: &'static str, value: Option<&str>, absent: bool) -> Result<bool, WriteError> {
+    match value.unwrap_or_default() {
+        "" => Ok(absent),
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        found => Err(invalid(name, "true or false", found)),
     }
 }
 
-fn invalid(name: &'static str, expected: &'static str, found: &str) -> WriteError {
+/// The error of a parameter that has none of its values.
+pub(super) fn invalid(name: &'static str, expected: &'static str, found: &str) -> WriteError {
     ClientError::InvalidParameter { name, expected, found: cut(found, 32).into() }.into()
 }

@@ -63,3 +63,5 @@ mod support;
 mod tidy;
 
 mod vectors;
+
+mod wire;

@@ -53,6 +53,29 @@ pub enum LineError {
     UnsignedOutOfRange,
 }
 
+impl LineError {
+    /// Whether the line is not line protocol, as opposed to a line that a client may well make and
+    /// that cannot be stored.
+    pub fn is_malformed(self) -> bool {
+        use LineError::{
+            FloatOutOfRange, IntegerOutOfRange, InvalidUtf8, LineTooLong, NulInMeasurement,
+            SameName, TimestampOutOfRange, TimestampOutOfRangeForPrecision, UnsignedOutOfRange,
+        };
+        !matches!(
+            self,
+            FloatOutOfRange
+                | IntegerOutOfRange
+                | InvalidUtf8
+                | LineTooLong { .. }
+                | NulInMeasurement
+                | SameName
+                | TimestampOutOfRange
+                | TimestampOutOfRangeForPrecision
+                | UnsignedOutOfRange
+        )
+    }
+}
+
 impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
