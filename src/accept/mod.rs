@@ -45,6 +45,8 @@ mod databases;
 
 mod query;
 
+mod questdb;
+
 mod response;
 
 pub mod route;

@@ -25,6 +25,7 @@ use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
+use super::questdb;
 use super::route::Dialect;
 use crate::durability::Durability;
 use crate::engine::{AppendError, Format, Reason, Rejection, Report};
@@ -117,8 +118,9 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Answer {
     answer
 }
 
-/// The answer to a request that failed as a whole. `dialect`: that of a write, if it was one.
-pub(super) fn failed(dialect: Option<Dialect>, cause: &WriteError) -> Answer {
+/// The answer to a request that failed as a whole. `dialect`: that of a write, if it was one; `id`:
+/// the request's.
+pub(super) fn failed(dialect: Option<Dialect>, cause: &WriteError, id: &str) -> Answer {
     let status = match cause {
         WriteError::Client(cause) => client_status(dialect, cause),
         WriteError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -136,7 +138,10 @@ pub(super) fn failed(dialect: Option<Dialect>, cause: &WriteError) -> Answer {
         }
         _ => String::new(),
     };
-    let mut answer = error(status, dialect, &text, &[("maxLength", &more)]);
+    let mut answer = match dialect {
+        Some(Dialect::QuestDb) => questdb::failed(status, &text, id),
+        _ => error(status, dialect, &text, &[("maxLength", &more)]),
+    };
     if let WriteError::Busy(reason) = cause {
         let seconds = HeaderValue::from(retry_after_seconds(*reason));
         answer.headers_mut().insert(header::RETRY_AFTER, seconds);
@@ -174,8 +179,15 @@ fn retry_after_seconds(reason: BusyReason) -> u16 {
     }
 }
 
-/// The answer to a write that the engine took. `body` is the inflated body, for quotations.
-pub(super) fn written(dialect: Dialect, atomic: bool, report: &Report, body: &[u8]) -> Answer {
+/// The answer to a write that the engine took. `body` is the inflated body, for quotations; `id` is
+/// the request's.
+pub(super) fn written(
+    dialect: Dialect,
+    atomic: bool,
+    report: &Report,
+    body: &[u8],
+    id: &str,
+) -> Answer {
     if report.rejected == 0 {
         return no_content();
     }
@@ -183,6 +195,7 @@ pub(super) fn written(dialect: Dialect, atomic: bool, report: &Report, body: &[u
     let refusals = Refusals { report, body, is_text, atomic };
     match dialect {
         Dialect::ArcLineProtocol | Dialect::ArcMessagePack => arc(dialect, &refusals),
+        Dialect::QuestDb => questdb::refused(report, id),
         Dialect::V1 | Dialect::V2 => refusals.influx_1_and_2(dialect),
         Dialect::V3 => refusals.influx_3(),
     }
@@ -385,12 +398,18 @@ fn error(
         let _ = write!(body, ",\"{key}\":{value}");
     }
     body.push('}');
-    let mut answer = with_body(status, "application/json", body);
-    let headers = answer.headers_mut();
-    headers.insert(ERROR_TEXT, ascii(text, ERROR_HEADER_CHARS_MAX));
+    let mut answer = error_body(status, text, body);
     if dialect == Some(Dialect::V2) {
-        headers.insert(ERROR_CODE, HeaderValue::from_static(influx_2_code(status)));
+        let code = HeaderValue::from_static(influx_2_code(status));
+        answer.headers_mut().insert(ERROR_CODE, code);
     }
+    answer
+}
+
+/// An error whose JSON is made.
+pub(super) fn error_body(status: StatusCode, text: &str, body: String) -> Answer {
+    let mut answer = with_body(status, "application/json", body);
+    answer.headers_mut().insert(ERROR_TEXT, ascii(text, ERROR_HEADER_CHARS_MAX));
     answer
 }
 
@@ -415,9 +434,9 @@ fn with_body(status: StatusCode, content_type: &'static str, text: String) -> An
 }
 
 /// Adds the headers that every answer has. The request's own id is echoed.
-pub(super) fn finish(answer: &mut Answer, request: &HeaderMap, new_id: impl FnOnce() -> String) {
-    let id = request.get(X_REQUEST_ID).or_else(|| request.get(REQUEST_ID)).cloned();
-    let id = id.unwrap_or_else(|| ascii(&new_id(), 64));
+pub(super) fn finish(answer: &mut Answer, request: &HeaderMap, id: &str) {
+    let given = request.get(X_REQUEST_ID).or_else(|| request.get(REQUEST_ID)).cloned();
+    let id = given.unwrap_or_else(|| ascii(id, 64));
     let headers = answer.headers_mut();
     headers.insert(X_REQUEST_ID, id.clone());
     headers.insert(REQUEST_ID, id);

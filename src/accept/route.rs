@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use hyper::Method;
-use hyper::header::HeaderMap;
+use hyper::header::{self, HeaderMap, HeaderValue};
 
 use crate::engine::{Format, Precision};
 use crate::error::{ClientError, WriteError, cut};
@@ -40,6 +40,27 @@ pub enum Endpoint {
     Write(Dialect),
 }
 
+impl Endpoint {
+    /// What the endpoint is to the sender of `headers`: QuestDB's clients write to InfluxDB 1's.
+    pub(super) fn of_client(self, headers: &HeaderMap) -> Self {
+        let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
+        match self {
+            Self::Write(Dialect::V1) if agent.is_some_and(|it| it.starts_with(b"questdb/")) => {
+                Self::Write(Dialect::QuestDb)
+            }
+            _ => self,
+        }
+    }
+
+    /// The dialect of a write.
+    pub(super) fn dialect(self) -> Option<Dialect> {
+        match self {
+            Self::Write(dialect) => Some(dialect),
+            _ => None,
+        }
+    }
+}
+
 /// Whose write endpoint it is: the format of the body and the shape of the answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dialect {
@@ -47,6 +68,8 @@ pub enum Dialect {
     ArcLineProtocol,
     /// Arc's MessagePack endpoints.
     ArcMessagePack,
+    /// QuestDB, to which InfluxDB 1's endpoint turns when the client says that it is QuestDB's.
+    QuestDb,
     /// InfluxDB 1.
     V1,
     /// InfluxDB 2.
@@ -60,6 +83,7 @@ impl Dialect {
     pub fn format(self) -> Format {
         match self {
             Self::ArcMessagePack => Format::MessagePack,
+            Self::QuestDb => Format::QuestDb,
             Self::ArcLineProtocol | Self::V1 | Self::V2 | Self::V3 => Format::LineProtocol,
         }
     }
@@ -67,7 +91,7 @@ impl Dialect {
     /// The unit of timestamps when the request names none.
     fn precision_default(self) -> Precision {
         match self {
-            Self::ArcLineProtocol | Self::V1 | Self::V2 => Precision::Nanosecond,
+            Self::ArcLineProtocol | Self::QuestDb | Self::V1 | Self::V2 => Precision::Nanosecond,
             Self::ArcMessagePack | Self::V3 => Precision::Auto,
         }
     }
@@ -272,7 +296,9 @@ impl Target {
         Ok(Self {
             database: database.unwrap_or_else(|| DATABASE_DEFAULT.to_owned()),
             precision: precision(dialect, parameters.precision.as_deref())?,
-            atomic: !flag("accept_partial", parameters.accept_partial.as_deref(), true)?,
+            // A request of QuestDB's clients is one transaction.
+            atomic: dialect == Dialect::QuestDb
+                || !flag("accept_partial", parameters.accept_partial.as_deref(), true)?,
             no_sync: flag("no_sync", parameters.no_sync.as_deref(), false)?,
         })
     }

@@ -48,6 +48,8 @@ mod power;
 
 mod publish;
 
+mod questdb;
+
 mod rejected;
 
 mod restart;
