@@ -90,6 +90,9 @@ fn decode(tables: &mut Tables, load: &Load, buffers: &mut [Vec<u8>]) -> Vec<Chun
         match load.format {
             Format::LineProtocol => line_protocol::decode(body, &context, database, &mut report),
             Format::MessagePack => msgpack::decode(body, &context, database, &mut report),
+            Format::QuestDb => {
+                line_protocol::decode_questdb(body, &context, database, &mut report);
+            }
         }
         database.end_write().unwrap();
     }

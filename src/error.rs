@@ -41,6 +41,11 @@ pub enum ClientError {
         /// Offset of the first byte, in the body as received, that could not be used.
         byte: usize,
     },
+    /// A database that is to be made and is there already.
+    DatabaseExists {
+        /// Its name.
+        name: Box<str>,
+    },
     /// No bytes where the endpoint asks for some.
     EmptyBody,
     /// More than `limits.inflated_bytes_max` bytes after inflation.
@@ -50,6 +55,11 @@ pub enum ClientError {
     },
     /// A database name of no bytes, of too many, or with control characters.
     InvalidDatabase,
+    /// A body that is not the JSON that the endpoint asks for.
+    InvalidJson {
+        /// What it asks for.
+        expected: &'static str,
+    },
     /// A parameter with a value that is not one of its values.
     InvalidParameter {
         /// Name of the parameter.
@@ -189,6 +199,9 @@ impl fmt::Display for ClientError {
             Self::BrokenEncoding { encoding, what, byte } => {
                 write!(f, "unable to parse the {encoding} body: {what} at byte {byte}")
             }
+            Self::DatabaseExists { name } => {
+                write!(f, "database already exists: \"{}\"", name.escape_debug())
+            }
             Self::EmptyBody => f.write_str("incoming write was empty"),
             Self::InflatedTooLarge { max } => {
                 write!(f, "request entity too large: expected at most {max} bytes when inflated")
@@ -197,6 +210,9 @@ impl fmt::Display for ClientError {
                 "unable to parse the database name: expected 1 to 255 bytes of UTF-8 without \
                  control characters",
             ),
+            Self::InvalidJson { expected } => {
+                write!(f, "unable to parse the body: expected JSON like {expected}")
+            }
             Self::InvalidParameter { name, expected, found } => write!(
                 f,
                 "unable to parse the parameter \"{name}\": expected {expected}, found \"{}\"",

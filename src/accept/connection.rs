@@ -17,7 +17,8 @@ use hyper::http::request::Parts;
 use super::body::{self, Account, Pool};
 use super::response::{self, Answer};
 use super::route::{self, Dialect, Endpoint, Match, Parameters, Target};
-use super::{Timeouts, query, status};
+use super::{Timeouts, databases, query, status};
+use crate::durability::Durability;
 use crate::engine::{Encoding, Engine, Format, Inflater, ReceivedBody, Shard, WriteRequest};
 use crate::error::{ClientError, WriteError};
 use crate::stats::FormatStats;
@@ -40,7 +41,7 @@ impl Context {
 
     fn format_stats(&self, format: Format) -> &FormatStats {
         match format {
-            Format::LineProtocol => &self.engine.stats().line_protocol,
+            Format::LineProtocol | Format::QuestDb => &self.engine.stats().line_protocol,
             Format::MessagePack => &self.engine.stats().msgpack,
         }
     }
@@ -53,22 +54,18 @@ pub(super) async fn serve(
 ) -> Result<Answer, Infallible> {
     context.request_count.set(context.request_count.get() + 1);
     let (head, mut incoming) = request.into_parts();
+    let id = context.new_request_id();
     let mut answer = match route::find(&head.method, head.uri.path()) {
         Match::Endpoint(endpoint) => {
-            let outcome = dispatch(&context, endpoint, &head, &mut incoming).await;
-            outcome.unwrap_or_else(|error| {
-                let dialect = match endpoint {
-                    Endpoint::Write(dialect) => Some(dialect),
-                    _ => None,
-                };
-                response::failed(dialect, &error)
-            })
+            let endpoint = endpoint.of_client(&head.headers);
+            let outcome = dispatch(&context, endpoint, &head, &mut incoming, &id).await;
+            outcome.unwrap_or_else(|error| response::failed(endpoint.dialect(), &error, &id))
         }
         Match::MethodNotAllowed { allow } => response::method_not_allowed(allow),
         Match::NotFound => response::not_found(),
         Match::Options => response::options(),
     };
-    response::finish(&mut answer, &head.headers, || context.new_request_id());
+    response::finish(&mut answer, &head.headers, &id);
     response::count(context.engine.stats(), &answer);
     // A client that waits for `100 Continue` sends nothing after another answer.
     if !incoming.is_end_stream() && !head.headers.contains_key(header::EXPECT) {
@@ -82,11 +79,13 @@ async fn dispatch(
     endpoint: Endpoint,
     head: &Parts,
     incoming: &mut Incoming,
+    id: &str,
 ) -> Result<Answer, WriteError> {
     let engine = &*context.engine;
     let parameters = || Parameters::from_query(head.uri.query());
     match endpoint {
-        Endpoint::Write(dialect) => write(context, dialect, head, incoming).await,
+        Endpoint::Write(dialect) => write(context, dialect, head, incoming, id).await,
+        Endpoint::Databases => configure_databases(context, head, incoming).await,
         Endpoint::Flush => {
             let database = parameters().database(&head.headers)?;
             let report = engine.flush(database.as_deref()).await?;
@@ -129,11 +128,26 @@ async fn run_query(
     Ok(response::json(query::run(engine, text, database.as_deref()).await))
 }
 
+async fn configure_databases(
+    context: &Context,
+    head: &Parts,
+    incoming: &mut Incoming,
+) -> Result<Answer, WriteError> {
+    let engine = &*context.engine;
+    let mut account = Account::new(engine);
+    let mut body = context.pool.take();
+    let max = databases::BODY_BYTES_MAX;
+    body::gather(incoming, &mut body.bytes, max, &mut account, &context.timeouts).await?;
+    let parameters = Parameters::from_query(head.uri.query());
+    databases::configure(engine, &head.method, &parameters, &mut body.bytes).await
+}
+
 async fn write(
     context: &Context,
     dialect: Dialect,
     head: &Parts,
     incoming: &mut Incoming,
+    id: &str,
 ) -> Result<Answer, WriteError> {
     let stats = context.format_stats(dialect.format());
     stats.requests.add(1);
@@ -187,9 +201,12 @@ async fn write(
         stats.rows_accepted.add(report.accepted);
         stats.rows_rejected.add(report.rejected);
         stats.fields_dropped.add(report.dropped_fields);
-        response::written(dialect, target.atomic, report, body)
+        response::written(dialect, target.atomic, report, body, id)
     })?;
     drop(inflated);
+    if target.no_sync {
+        return Ok(response::with_durability(written.in_memory(), Durability::Memory));
+    }
     let (answer, buffer) = written.stored().await?;
     received.bytes = buffer;
     Ok(response::with_durability(answer, context.engine.durability()))
@@ -199,6 +216,8 @@ async fn write(
 fn empty_body(dialect: Dialect) -> Result<Answer, WriteError> {
     match dialect {
         Dialect::ArcMessagePack | Dialect::V3 => Err(ClientError::EmptyBody.into()),
-        Dialect::ArcLineProtocol | Dialect::V1 | Dialect::V2 => Ok(response::no_content()),
+        Dialect::ArcLineProtocol | Dialect::QuestDb | Dialect::V1 | Dialect::V2 => {
+            Ok(response::no_content())
+        }
     }
 }

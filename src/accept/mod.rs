@@ -41,7 +41,11 @@ mod body;
 
 mod connection;
 
+mod databases;
+
 mod query;
+
+mod questdb;
 
 mod response;
 

@@ -3,16 +3,17 @@
 //! | case                | InfluxDB 1         | InfluxDB 2          | InfluxDB 3 | Arc               |
 //! |---------------------|--------------------|---------------------|------------|-------------------|
 //! | all rows taken      | 204                | 204                 | 204        | 204               |
-//! | some rows refused   | 400 partial write  | 400                 | 400 `data` | 204 and headers   |
-//! | only kind conflicts | 400 partial write  | 422                 | 400 `data` | 204 and headers   |
-//! | a limit was reached | 400                | 400                 | 422 `data` | 204 and headers   |
+//! | some rows refused   | 400 partial write  | 400                 | 400 `data` | 200 `data`        |
+//! | only kind conflicts | 400 partial write  | 422                 | 400 `data` | 200 `data`        |
+//! | a limit was reached | 400                | 400                 | 422 `data` | 200 `data`        |
 //! | nothing readable    | 400                | 400                 | 400 `data` | 400               |
 //! | empty body          | 204                | 204                 | 400        | 204, 400 MessagePack |
 //! | out of room         | 503, `Retry-After` | same                | same       | same              |
 //!
-//! Success has an empty body, because clients compare with 204. Every other body is JSON with the
-//! key `error`, because Telegraf retries for ever what it cannot read. Never 429, which Telegraf's
-//! `outputs.influxdb` takes for a refusal; a refusal of rows is never 5xx.
+//! Success has an empty body, because clients compare with 204; Arc's own, and Telegraf's outputs
+//! for it, take 200 as well, so that refused rows can be told there. Every other body is JSON with
+//! the key `error`, because Telegraf retries for ever what it cannot read. Never 429, which
+//! Telegraf's `outputs.influxdb` takes for a refusal; a refusal of rows is never 5xx.
 //!
 //! Source of the texts: InfluxDB 1.8 `services/httpd`, 2.9 `http`, 3 `iox_http`; golden tests in
 //! `tests/it/http.rs`.
@@ -24,9 +25,10 @@ use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
+use super::questdb;
 use super::route::Dialect;
 use crate::durability::Durability;
-use crate::engine::{AppendError, Reason, Rejection, Report};
+use crate::engine::{AppendError, Format, Reason, Rejection, Report};
 use crate::error::{BusyReason, ClientError, WriteError, cut};
 use crate::stats::Stats;
 
@@ -42,6 +44,10 @@ const ERROR_HEADER_CHARS_MAX: usize = 1024;
 /// Characters of a reason in `X-Peristyle-Reject-Reason`.
 const REASON_HEADER_CHARS_MAX: usize = 200;
 
+/// The InfluxDB that clients are told they speak to: some of them, as ntopng, ask for 1.5 or later.
+const INFLUXDB_VERSION: HeaderValue = HeaderValue::from_static("1.8.10");
+
+const ERROR_CODE: HeaderName = HeaderName::from_static("x-platform-error-code");
 const ERROR_TEXT: HeaderName = HeaderName::from_static("x-influxdb-error");
 const BUILD: HeaderName = HeaderName::from_static("x-influxdb-build");
 const VERSION: HeaderName = HeaderName::from_static("x-influxdb-version");
@@ -50,6 +56,11 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const DURABILITY: HeaderName = HeaderName::from_static("x-peristyle-durability");
 const REJECTED: HeaderName = HeaderName::from_static("x-peristyle-rejected");
 const REJECT_REASON: HeaderName = HeaderName::from_static("x-peristyle-reject-reason");
+
+/// 200, nothing else.
+pub(super) fn ok() -> Answer {
+    Answer::default()
+}
 
 /// 204, nothing else.
 pub(super) fn no_content() -> Answer {
@@ -85,9 +96,10 @@ pub(super) fn prometheus(text: String) -> Answer {
 pub(super) fn options() -> Answer {
     let mut answer = no_content();
     let headers = answer.headers_mut();
-    let any = HeaderValue::from_static("*");
+    // The star does not stand for `Authorization`.
+    let any = HeaderValue::from_static("*, Authorization");
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, any);
-    let methods = HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
+    let methods = HeaderValue::from_static("DELETE, GET, HEAD, POST, OPTIONS");
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
     answer
@@ -106,8 +118,9 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Answer {
     answer
 }
 
-/// The answer to a request that failed as a whole. `dialect`: that of a write, if it was one.
-pub(super) fn failed(dialect: Option<Dialect>, cause: &WriteError) -> Answer {
+/// The answer to a request that failed as a whole. `dialect`: that of a write, if it was one; `id`:
+/// the request's.
+pub(super) fn failed(dialect: Option<Dialect>, cause: &WriteError, id: &str) -> Answer {
     let status = match cause {
         WriteError::Client(cause) => client_status(dialect, cause),
         WriteError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -119,7 +132,16 @@ pub(super) fn failed(dialect: Option<Dialect>, cause: &WriteError) -> Answer {
         }
         _ => cause.to_string(),
     };
-    let mut answer = error(status, dialect, &text, &[]);
+    let more = match (dialect, cause) {
+        (Some(Dialect::V2), WriteError::Client(ClientError::BodyTooLarge { max })) => {
+            max.to_string()
+        }
+        _ => String::new(),
+    };
+    let mut answer = match dialect {
+        Some(Dialect::QuestDb) => questdb::failed(status, &text, id),
+        _ => error(status, dialect, &text, &[("maxLength", &more)]),
+    };
     if let WriteError::Busy(reason) = cause {
         let seconds = HeaderValue::from(retry_after_seconds(*reason));
         answer.headers_mut().insert(header::RETRY_AFTER, seconds);
@@ -133,6 +155,7 @@ fn client_status(dialect: Option<Dialect>, cause: &ClientError) -> StatusCode {
         | ClientError::InflatedTooLarge { .. }
         | ClientError::RatioTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ClientError::UnsupportedEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ClientError::DatabaseExists { .. } => StatusCode::CONFLICT,
         ClientError::UnknownDatabase { .. } => StatusCode::NOT_FOUND,
         ClientError::TooManyDatabases { .. } if dialect == Some(Dialect::V3) => {
             StatusCode::UNPROCESSABLE_ENTITY
@@ -141,6 +164,7 @@ fn client_status(dialect: Option<Dialect>, cause: &ClientError) -> StatusCode {
         | ClientError::BrokenEncoding { .. }
         | ClientError::EmptyBody
         | ClientError::InvalidDatabase
+        | ClientError::InvalidJson { .. }
         | ClientError::InvalidParameter { .. }
         | ClientError::MissingParameter { .. }
         | ClientError::TooManyDatabases { .. } => StatusCode::BAD_REQUEST,
@@ -155,24 +179,33 @@ fn retry_after_seconds(reason: BusyReason) -> u16 {
     }
 }
 
-/// The answer to a write that the engine took. `body` is the inflated body, for quotations.
-pub(super) fn written(dialect: Dialect, atomic: bool, report: &Report, body: &[u8]) -> Answer {
+/// The answer to a write that the engine took. `body` is the inflated body, for quotations; `id` is
+/// the request's.
+pub(super) fn written(
+    dialect: Dialect,
+    atomic: bool,
+    report: &Report,
+    body: &[u8],
+    id: &str,
+) -> Answer {
     if report.rejected == 0 {
         return no_content();
     }
-    let refusals = Refusals { report, body, atomic };
+    let is_text = dialect.format() != Format::MessagePack;
+    let refusals = Refusals { report, body, is_text, atomic };
     match dialect {
         Dialect::ArcLineProtocol | Dialect::ArcMessagePack => arc(dialect, &refusals),
+        Dialect::QuestDb => questdb::refused(report, id),
         Dialect::V1 | Dialect::V2 => refusals.influx_1_and_2(dialect),
         Dialect::V3 => refusals.influx_3(),
     }
 }
 
 /// Arc's clients send a body again for ever on any status but 2xx. So what is readable is taken and
-/// the rest told in headers; only a body of which nothing could be read is an error.
+/// the rest told in a body of 200; only a body of which nothing could be read is an error.
 fn arc(dialect: Dialect, refusals: &Refusals<'_>) -> Answer {
     let report = refusals.report;
-    if refusals.atomic || (report.accepted == 0 && report.rejections.iter().any(is_malformed)) {
+    if refusals.atomic || (report.accepted == 0 && report.rejections.iter().all(is_malformed)) {
         if dialect == Dialect::ArcLineProtocol {
             return refusals.influx_1_and_2(dialect);
         }
@@ -180,12 +213,16 @@ fn arc(dialect: Dialect, refusals: &Refusals<'_>) -> Answer {
         let text = format!("Invalid MessagePack payload: {reason}");
         return error(StatusCode::BAD_REQUEST, Some(dialect), &text, &[]);
     }
-    let mut answer = no_content();
+    let first = report.rejections.first().map(refusal).unwrap_or_default();
+    let mut body = String::from("{\"error\":");
+    quote(&mut body, &format!("partial write: {first} dropped={}", report.rejected));
+    // Writing to a string cannot fail.
+    let _ = write!(body, ",\"accepted\":{},\"rejected\":{}", report.accepted, report.rejected);
+    let _ = write!(body, ",\"data\":{}}}", refusals.data(false));
+    let mut answer = json(body);
     let headers = answer.headers_mut();
     headers.insert(REJECTED, HeaderValue::from(report.rejected));
-    if let Some(first) = report.rejections.first() {
-        headers.insert(REJECT_REASON, ascii(&refusal(first), REASON_HEADER_CHARS_MAX));
-    }
+    headers.insert(REJECT_REASON, ascii(&first, REASON_HEADER_CHARS_MAX));
     answer
 }
 
@@ -193,7 +230,7 @@ fn arc(dialect: Dialect, refusals: &Refusals<'_>) -> Answer {
 fn is_malformed(rejection: &Rejection) -> bool {
     match &rejection.reason {
         Reason::Append(_) => false,
-        Reason::LineProtocol(_) => true,
+        Reason::LineProtocol(error) => error.is_malformed(),
         Reason::MessagePack(error) => error.is_malformed(),
     }
 }
@@ -220,6 +257,8 @@ fn refusal(rejection: &Rejection) -> String {
 struct Refusals<'a> {
     report: &'a Report,
     body: &'a [u8],
+    /// Whether a row can be quoted.
+    is_text: bool,
     atomic: bool,
 }
 
@@ -309,8 +348,11 @@ impl Refusals<'_> {
         } else {
             quote(to, &rejection.reason.to_string());
         }
-        let _ = write!(to, ",\"line_number\":{},\"original_line\":", rejection.line);
-        quote(to, &self.quote(rejection, ORIGINAL_LINE_BYTES_MAX));
+        let _ = write!(to, ",\"line_number\":{}", rejection.line);
+        if self.is_text {
+            to.push_str(",\"original_line\":");
+            quote(to, &self.quote(rejection, ORIGINAL_LINE_BYTES_MAX));
+        }
         to.push('}');
     }
 
@@ -356,6 +398,16 @@ fn error(
         let _ = write!(body, ",\"{key}\":{value}");
     }
     body.push('}');
+    let mut answer = error_body(status, text, body);
+    if dialect == Some(Dialect::V2) {
+        let code = HeaderValue::from_static(influx_2_code(status));
+        answer.headers_mut().insert(ERROR_CODE, code);
+    }
+    answer
+}
+
+/// An error whose JSON is made.
+pub(super) fn error_body(status: StatusCode, text: &str, body: String) -> Answer {
     let mut answer = with_body(status, "application/json", body);
     answer.headers_mut().insert(ERROR_TEXT, ascii(text, ERROR_HEADER_CHARS_MAX));
     answer
@@ -382,15 +434,16 @@ fn with_body(status: StatusCode, content_type: &'static str, text: String) -> An
 }
 
 /// Adds the headers that every answer has. The request's own id is echoed.
-pub(super) fn finish(answer: &mut Answer, request: &HeaderMap, new_id: impl FnOnce() -> String) {
-    let id = request.get(X_REQUEST_ID).or_else(|| request.get(REQUEST_ID)).cloned();
-    let id = id.unwrap_or_else(|| ascii(&new_id(), 64));
+pub(super) fn finish(answer: &mut Answer, request: &HeaderMap, id: &str) {
+    let given = request.get(X_REQUEST_ID).or_else(|| request.get(REQUEST_ID)).cloned();
+    let id = given.unwrap_or_else(|| ascii(id, 64));
     let headers = answer.headers_mut();
     headers.insert(X_REQUEST_ID, id.clone());
     headers.insert(REQUEST_ID, id);
-    headers.insert(VERSION, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+    headers.insert(VERSION, INFLUXDB_VERSION);
     headers.insert(BUILD, HeaderValue::from_static(env!("CARGO_PKG_NAME")));
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
 }
 
 /// Counts an answer by the class of its status.

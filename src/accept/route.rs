@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use hyper::Method;
-use hyper::header::HeaderMap;
+use hyper::header::{self, HeaderMap, HeaderValue};
 
 use crate::engine::{Format, Precision};
 use crate::error::{ClientError, WriteError, cut};
@@ -20,6 +20,8 @@ pub const DATABASE_DEFAULT: &str = "default";
 /// What a path is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Endpoint {
+    /// List, make and drop databases, as InfluxDB 3 does.
+    Databases,
     /// Make everything accepted durable, published Parquet.
     Flush,
     /// Alive, with the version, as InfluxDB 2 answers it.
@@ -38,6 +40,27 @@ pub enum Endpoint {
     Write(Dialect),
 }
 
+impl Endpoint {
+    /// What the endpoint is to the sender of `headers`: QuestDB's clients write to InfluxDB 1's.
+    pub(super) fn of_client(self, headers: &HeaderMap) -> Self {
+        let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
+        match self {
+            Self::Write(Dialect::V1) if agent.is_some_and(|it| it.starts_with(b"questdb/")) => {
+                Self::Write(Dialect::QuestDb)
+            }
+            _ => self,
+        }
+    }
+
+    /// The dialect of a write.
+    pub(super) fn dialect(self) -> Option<Dialect> {
+        match self {
+            Self::Write(dialect) => Some(dialect),
+            _ => None,
+        }
+    }
+}
+
 /// Whose write endpoint it is: the format of the body and the shape of the answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dialect {
@@ -45,6 +68,8 @@ pub enum Dialect {
     ArcLineProtocol,
     /// Arc's MessagePack endpoints.
     ArcMessagePack,
+    /// QuestDB, to which InfluxDB 1's endpoint turns when the client says that it is QuestDB's.
+    QuestDb,
     /// InfluxDB 1.
     V1,
     /// InfluxDB 2.
@@ -58,6 +83,7 @@ impl Dialect {
     pub fn format(self) -> Format {
         match self {
             Self::ArcMessagePack => Format::MessagePack,
+            Self::QuestDb => Format::QuestDb,
             Self::ArcLineProtocol | Self::V1 | Self::V2 | Self::V3 => Format::LineProtocol,
         }
     }
@@ -65,7 +91,7 @@ impl Dialect {
     /// The unit of timestamps when the request names none.
     fn precision_default(self) -> Precision {
         match self {
-            Self::ArcLineProtocol | Self::V1 | Self::V2 => Precision::Nanosecond,
+            Self::ArcLineProtocol | Self::QuestDb | Self::V1 | Self::V2 => Precision::Nanosecond,
             Self::ArcMessagePack | Self::V3 => Precision::Auto,
         }
     }
@@ -105,7 +131,9 @@ pub const ROUTES: &[Route] = &[
     write("/api/v1/msgpack", Dialect::ArcMessagePack),
     route("/api/v1/flush", "POST, OPTIONS", Endpoint::Flush),
     route("/api/v1/tables", "GET, HEAD, OPTIONS", Endpoint::Tables),
+    route("/api/v3/configure/database", "DELETE, GET, HEAD, POST, OPTIONS", Endpoint::Databases),
     route("/health", "GET, HEAD, OPTIONS", Endpoint::Health),
+    route("/api/v1/health", "GET, HEAD, OPTIONS", Endpoint::Health),
     route("/ready", "GET, HEAD, OPTIONS", Endpoint::Ready),
     route("/ping", "GET, HEAD, POST, OPTIONS", Endpoint::Ping),
     route("/metrics", "GET, HEAD, OPTIONS", Endpoint::Metrics),
@@ -151,6 +179,8 @@ pub(super) struct Parameters<'a> {
     pub(super) accept_partial: Option<Cow<'a, str>>,
     pub(super) bucket: Option<Cow<'a, str>>,
     pub(super) db: Option<Cow<'a, str>>,
+    pub(super) format: Option<Cow<'a, str>>,
+    pub(super) no_sync: Option<Cow<'a, str>>,
     pub(super) precision: Option<Cow<'a, str>>,
     pub(super) q: Option<Cow<'a, str>>,
     pub(super) rp: Option<Cow<'a, str>>,
@@ -172,6 +202,8 @@ impl<'a> Parameters<'a> {
                 "accept_partial" => &mut self.accept_partial,
                 "bucket" => &mut self.bucket,
                 "db" => &mut self.db,
+                "format" => &mut self.format,
+                "no_sync" => &mut self.no_sync,
                 "precision" => &mut self.precision,
                 "q" => &mut self.q,
                 "rp" => &mut self.rp,
@@ -182,27 +214,23 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// The database a request names: header `x-arc-database`, else `db` (or `bucket`) and `rp`.
-    /// `None` when it names none.
+    /// The database a request names: header `x-arc-database`, else `db` (or `bucket`) and `rp`,
+    /// else header `x-database`, for QuestDB's clients, which name none. `None` when it names none.
     ///
     /// # Errors
     /// [`ClientError::InvalidDatabase`].
     pub(super) fn database(&self, headers: &HeaderMap) -> Result<Option<String>, WriteError> {
-        let name = match headers.get("x-arc-database") {
-            Some(value) => {
-                Some(str::from_utf8(value.as_bytes()).map_err(|_| ClientError::InvalidDatabase)?)
-            }
-            None => None,
-        };
-        let name = match name.filter(|name| !name.is_empty()) {
-            Some(name) => name.to_owned(),
+        let name = match database_header(headers, "x-arc-database")? {
+            Some(name) => Some(name),
             None => match self.db_and_rp() {
-                Some(name) => name,
-                None => return Ok(None),
+                Some(name) => Some(name),
+                None => database_header(headers, "x-database")?,
             },
         };
-        check_database(&name)?;
-        Ok(Some(name))
+        if let Some(name) = &name {
+            check_database(name)?;
+        }
+        Ok(name)
     }
 
     /// `db` or `bucket`, with the retention policy behind a slash unless it is the default one.
@@ -222,6 +250,13 @@ impl<'a> Parameters<'a> {
             _ => db,
         })
     }
+}
+
+/// The name in a header; `None` when it is not there, or empty.
+fn database_header(headers: &HeaderMap, name: &str) -> Result<Option<String>, WriteError> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let value = str::from_utf8(value.as_bytes()).map_err(|_| ClientError::InvalidDatabase)?;
+    Ok((!value.is_empty()).then(|| value.to_owned()))
 }
 
 fn is_default_policy(rp: &str) -> bool {
@@ -245,6 +280,8 @@ pub(super) struct Target {
     pub(super) precision: Precision,
     /// `accept_partial=false`: all rows or none.
     pub(super) atomic: bool,
+    /// `no_sync=true`: answered before the rows are as durable as those of others.
+    pub(super) no_sync: bool,
 }
 
 impl Target {
@@ -259,7 +296,10 @@ impl Target {
         Ok(Self {
             database: database.unwrap_or_else(|| DATABASE_DEFAULT.to_owned()),
             precision: precision(dialect, parameters.precision.as_deref())?,
-            atomic: is_atomic(parameters.accept_partial.as_deref())?,
+            // A request of QuestDB's clients is one transaction.
+            atomic: dialect == Dialect::QuestDb
+                || !flag("accept_partial", parameters.accept_partial.as_deref(), true)?,
+            no_sync: flag("no_sync", parameters.no_sync.as_deref(), false)?,
         })
     }
 }
@@ -274,14 +314,17 @@ fn precision(dialect: Dialect, name: Option<&str>) -> Result<Precision, WriteErr
     Precision::from_name(name).ok_or_else(|| invalid("precision", expected, name))
 }
 
-fn is_atomic(accept_partial: Option<&str>) -> Result<bool, WriteError> {
-    match accept_partial.unwrap_or_default() {
-        "" | "true" | "1" => Ok(false),
-        "false" | "0" => Ok(true),
-        found => Err(invalid("accept_partial", "true or false", found)),
+/// A parameter that is true or false; `absent` when it is not there.
+fn flag(name: &'static str, value: Option<&str>, absent: bool) -> Result<bool, WriteError> {
+    match value.unwrap_or_default() {
+        "" => Ok(absent),
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        found => Err(invalid(name, "true or false", found)),
     }
 }
 
-fn invalid(name: &'static str, expected: &'static str, found: &str) -> WriteError {
+/// The error of a parameter that has none of its values.
+pub(super) fn invalid(name: &'static str, expected: &'static str, found: &str) -> WriteError {
     ClientError::InvalidParameter { name, expected, found: cut(found, 32).into() }.into()
 }

@@ -35,6 +35,8 @@ pub enum Format {
     LineProtocol,
     /// Arc's and Telegraf's MessagePack shapes; `schemas/wire/msgpack.md`.
     MessagePack,
+    /// Line protocol as QuestDB's clients write it; see [`line_protocol::decode_questdb`].
+    QuestDb,
 }
 
 /// What a decoder knows besides the body; nothing of it changes while a body is decoded.

@@ -84,6 +84,9 @@ pub(super) fn apply(
     match request.format {
         Format::LineProtocol => line_protocol::decode(bytes, &context, database, &mut report),
         Format::MessagePack => msgpack::decode(bytes, &context, database, &mut report),
+        Format::QuestDb => {
+            line_protocol::decode_questdb(bytes, &context, database, &mut report);
+        }
     }
     if circumstances.is_stored {
         database.abort_write();

@@ -102,7 +102,9 @@ fn keep_row(
     table.append_str(reason, &rejection.reason.to_string())?;
     let row = row.get(..ROW_BYTES_MAX).unwrap_or(row);
     let (name, text) = match request.format {
-        Format::LineProtocol => ("row", String::from_utf8_lossy(row).into_owned()),
+        Format::LineProtocol | Format::QuestDb => {
+            ("row", String::from_utf8_lossy(row).into_owned())
+        }
         Format::MessagePack => ("row_hex", hex(row)),
     };
     let column = table.field(name)?;
@@ -117,7 +119,7 @@ fn measurement_of(format: Format, rejection: &Rejection, row: &[u8]) -> Option<S
     {
         return Some(measurement.to_owned());
     }
-    if format != Format::LineProtocol {
+    if !matches!(format, Format::LineProtocol | Format::QuestDb) {
         return None;
     }
     let mut name = Vec::new();

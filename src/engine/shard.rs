@@ -96,6 +96,12 @@ enum Storing {
 }
 
 impl<A> Written<A> {
+    /// Gives back the answer without waiting: the rows are in memory, and their record is on its
+    /// way. The next request that waits waits for it too.
+    pub fn in_memory(self) -> A {
+        self.answer
+    }
+
     /// Waits until the rows are as durable as the server was told to make them; gives back the
     /// answer and the buffer of the received body.
     ///

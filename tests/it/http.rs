@@ -175,7 +175,7 @@ fn every_write_endpoint_answers_204_and_nothing_else() {
         let answer = client.post(&format!("{path}?db=a"), row(dialect));
         check_stored(&answer);
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-        assert_eq!(answer.header("x-influxdb-version"), Some(env!("CARGO_PKG_VERSION")));
+        assert_eq!(answer.header("x-influxdb-version"), Some("1.8.10"));
         assert_eq!(answer.header("x-influxdb-build"), Some("peristyle"));
         assert!(answer.header("request-id").is_some_and(|it| !it.is_empty()));
         assert_eq!(answer.header("request-id"), answer.header("x-request-id"));
@@ -535,7 +535,7 @@ fn a_kind_conflict_is_told_in_each_clients_words() {
     ));
 
     let answer = client.post("/api/v1/write/line-protocol?db=a", "n v=1\nm v=2.5");
-    assert_eq!((answer.status, answer.body.as_str()), (204, ""));
+    assert_eq!(answer.status, 200);
     assert_eq!(answer.header("x-peristyle-rejected"), Some("1"));
     let reason = answer.header("x-peristyle-reject-reason").expect("a reason");
     assert!(reason.contains("2: field type conflict: input field \"v\""), "{reason}");
@@ -595,7 +595,7 @@ fn arcs_endpoints_keep_what_is_good_and_refuse_what_is_unreadable() {
     let fixture = start();
     let mut client = fixture.client();
     let answer = client.post("/api/v1/write?db=a", "cpu v=1\nbroken\nworse");
-    assert_eq!((answer.status, answer.body.as_str()), (204, ""));
+    assert_eq!((answer.status, json(&answer)["rejected"].as_u64()), (200, Some(2)));
     assert_eq!(answer.header("x-peristyle-rejected"), Some("2"));
     assert!(
         answer.header("x-peristyle-reject-reason").is_some_and(|it| it.starts_with("line 2: "))
@@ -770,7 +770,7 @@ fn the_server_says_how_it_is() {
     for method in ["GET", "HEAD", "POST"] {
         let answer = client.request(method, "/ping", "", b"");
         check_stored(&answer);
-        assert_eq!(answer.header("x-influxdb-version"), Some(version));
+        assert_eq!(answer.header("x-influxdb-version"), Some("1.8.10"));
     }
     let answer = client.get("/ping?verbose=true");
     assert_eq!((answer.status, json(&answer)["version"].as_str()), (200, Some(version)));

@@ -89,6 +89,15 @@ impl Client {
         self.unread.is_empty() && self.read_more() == 0
     }
 
+    /// True when no byte of an answer is here.
+    pub fn has_nothing_yet(&mut self) -> bool {
+        self.stream.set_nonblocking(true).expect("the option can be set");
+        let read = self.stream.read(&mut [0]);
+        self.stream.set_nonblocking(false).expect("the option can be set");
+        self.unread.is_empty()
+            && read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     /// Exactly `count` bytes, whatever they are.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         while self.unread.len() < count {

@@ -68,6 +68,9 @@ fn write(shard: &mut Shard, format: Format, body: &[u8]) -> Report {
         match format {
             Format::LineProtocol => line_protocol::decode(body, &context, database, &mut report),
             Format::MessagePack => msgpack::decode(body, &context, database, &mut report),
+            Format::QuestDb => {
+                line_protocol::decode_questdb(body, &context, database, &mut report);
+            }
         }
     });
     report

@@ -16,20 +16,29 @@ use crate::support::{Row, Shard, Value};
 
 /// What the columns would be: the kind of every field, `None` for a tag.
 #[derive(Clone, Default)]
-struct Columns(HashMap<(String, String), Option<Value>>);
+pub(crate) struct Columns(HashMap<(String, String), Option<Value>>);
 
 impl Columns {
     /// What the naive decoder and these columns make of `body`. Refusals by the columns have no
     /// reason here.
-    fn write(&mut self, body: &[u8], precision: Precision) -> Outcome {
+    pub(crate) fn write(&mut self, body: &[u8], precision: Precision) -> Outcome {
         let (rows, rejections) = decode_naive(body, precision);
+        let rows = rows.into_iter().map(|row| (row.line, stored(row, precision)));
+        self.take_all(rows, rejections)
+    }
+
+    /// What these columns make of `rows`, each with its line, beside what was refused before.
+    pub(crate) fn take_all(
+        &mut self,
+        rows: impl Iterator<Item = (u64, Row)>,
+        rejections: Vec<(u64, &'static str)>,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         for (line, reason) in rejections {
             outcome.rejections.push((line, reason.to_owned()));
         }
-        for row in rows {
-            let line = row.line;
-            match self.take(stored(row, precision)) {
+        for (line, row) in rows {
+            match self.take(row) {
                 Some(row) => outcome.rows.push(row),
                 None => outcome.rejections.push((line, String::new())),
             }
@@ -96,13 +105,17 @@ fn check(bodies: &[Vec<u8>], precision: Precision) {
         let report = write(&mut shard, body, precision);
         let found = outcome(&mut shard, &report);
         let expected = columns.write(body, precision);
-        assert_eq!(found.rows, expected.rows, "{shown:?}");
-        let lines =
-            |outcome: &Outcome| outcome.rejections.iter().map(|it| it.0).collect::<Vec<_>>();
-        assert_eq!(lines(&found), lines(&expected), "{shown:?}\n{found:?}\n{expected:?}");
-        for ((_, found), (_, expected)) in found.rejections.iter().zip(&expected.rejections) {
-            assert!(found.starts_with(expected.as_str()), "{found}, not {expected}: {shown:?}");
-        }
+        compare(&found, &expected, &shown);
+    }
+}
+
+/// Panics unless both are the same but for the reasons that the columns give.
+pub(crate) fn compare(found: &Outcome, expected: &Outcome, shown: &str) {
+    assert_eq!(found.rows, expected.rows, "{shown:?}");
+    let lines = |outcome: &Outcome| outcome.rejections.iter().map(|it| it.0).collect::<Vec<_>>();
+    assert_eq!(lines(found), lines(expected), "{shown:?}\n{found:?}\n{expected:?}");
+    for ((_, found), (_, expected)) in found.rejections.iter().zip(&expected.rejections) {
+        assert!(found.starts_with(expected.as_str()), "{found}, not {expected}: {shown:?}");
     }
 }
 

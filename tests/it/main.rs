@@ -50,6 +50,8 @@ mod power;
 
 mod publish;
 
+mod questdb;
+
 mod rejected;
 
 mod restart;
@@ -65,3 +67,5 @@ mod support;
 mod tidy;
 
 mod vectors;
+
+mod wire;

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::live::{self, Live, files, read_rows};
 
 /// The directory as a kill would leave it.
-fn killed(live: &Live) -> TempDir {
+pub(crate) fn killed(live: &Live) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     copy_directory(live.directory.path(), copy.path());
     copy
@@ -33,7 +33,7 @@ fn copy_directory(from: &Path, to: &Path) {
 }
 
 /// Starts and ends a server on a directory.
-fn recover(directory: &TempDir, change: impl FnOnce(&mut Options)) {
+pub(crate) fn recover(directory: &TempDir, change: impl FnOnce(&mut Options)) {
     let mut options = live::options(directory.path());
     change(&mut options);
     Engine::open(&options).expect("a start").close().expect("an end");

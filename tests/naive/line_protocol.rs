@@ -5,7 +5,8 @@
 
 use peristyle::decode::Precision;
 
-const UNTERMINATED_MAX: usize = 16;
+pub(crate) const UNTERMINATED_MAX: usize = 16;
+const NO_FIELDS: &str = "no usable field left";
 
 /// A field's value; floats are equal when their bits are, `Dropped` is `NaN` or an infinity.
 #[derive(Clone, Debug)]
@@ -54,7 +55,9 @@ pub(crate) fn decode(body: &[u8], precision: Precision) -> (Vec<Row>, Vec<(u64, 
                 (None, _) => Err("unbalanced quotes"),
                 (_, Err(_)) => Err("invalid UTF-8"),
                 (_, Ok(text)) => point(text, precision, false).or_else(|error| {
-                    let v1 = text.contains("\\\\").then(|| point(text, precision, true));
+                    // A line without a usable field is line protocol, by either rule.
+                    let may_be_v1 = text.contains("\\\\") && error != NO_FIELDS;
+                    let v1 = may_be_v1.then(|| point(text, precision, true));
                     v1.unwrap_or(Err(error))
                 }),
             };
@@ -74,7 +77,7 @@ pub(crate) fn decode(body: &[u8], precision: Precision) -> (Vec<Row>, Vec<(u64, 
 /// A quote counts only in a field's value, which is where there are more `=` than `,`.
 /// After `UNTERMINATED_MAX` strings without an end no string of the body may span lines: that
 /// bounds the search.
-fn logical_line(rest: &[u8], multi_line: bool) -> Option<usize> {
+pub(crate) fn logical_line(rest: &[u8], multi_line: bool) -> Option<usize> {
     let (mut quoted, mut in_fields, mut equals, mut commas, mut at) = (false, false, 0, 0, 0);
     while at < rest.len() {
         match rest[at] {
@@ -148,7 +151,7 @@ fn point(text: &str, precision: Precision, v1: bool) -> Result<Row, &'static str
         return Err("reserved tag key");
     }
     if fields.iter().all(|(key, value)| key == "time" || *value == Value::Dropped) {
-        return Err("no usable field left");
+        return Err(NO_FIELDS);
     }
     tags.retain(|(_, value)| !value.is_empty());
     Ok(Row {
@@ -185,7 +188,7 @@ fn unescape(word: &str, specials: &str) -> String {
     plain
 }
 
-fn field_value(text: &str) -> Result<(Value, &str), &'static str> {
+pub(crate) fn field_value(text: &str) -> Result<(Value, &str), &'static str> {
     if let Some(string) = text.strip_prefix('"') {
         let end = word(string, "\"", false).0.len();
         let after = string.get(end + 1..).ok_or("unbalanced quotes")?;
@@ -223,7 +226,7 @@ fn field_value(text: &str) -> Result<(Value, &str), &'static str> {
     Ok((value, after))
 }
 
-fn timestamp(text: &str, precision: Precision) -> Result<Option<i64>, &'static str> {
+pub(crate) fn timestamp(text: &str, precision: Precision) -> Result<Option<i64>, &'static str> {
     if text.is_empty() {
         return Ok(None);
     }

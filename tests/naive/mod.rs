@@ -3,3 +3,5 @@
 pub(crate) mod line_protocol;
 
 pub(crate) mod msgpack;
+
+pub(crate) mod questdb;

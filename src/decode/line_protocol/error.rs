@@ -8,6 +8,8 @@ use std::fmt;
 /// [`AppendError`](crate::gather::AppendError)s.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LineError {
+    /// A value of a later version of QuestDB's protocol, where text was expected.
+    BinaryValue,
     /// A float that no `f64` holds.
     FloatOutOfRange,
     /// An integer below `i64::MIN` or above `i64::MAX`.
@@ -53,9 +55,35 @@ pub enum LineError {
     UnsignedOutOfRange,
 }
 
+impl LineError {
+    /// Whether the line is not line protocol, as opposed to a line that a client may well make and
+    /// that cannot be stored.
+    pub fn is_malformed(self) -> bool {
+        use LineError::{
+            FloatOutOfRange, IntegerOutOfRange, InvalidUtf8, LineTooLong, NulInMeasurement,
+            SameName, TimestampOutOfRange, TimestampOutOfRangeForPrecision, UnsignedOutOfRange,
+        };
+        !matches!(
+            self,
+            FloatOutOfRange
+                | IntegerOutOfRange
+                | InvalidUtf8
+                | LineTooLong { .. }
+                | NulInMeasurement
+                | SameName
+                | TimestampOutOfRange
+                | TimestampOutOfRangeForPrecision
+                | UnsignedOutOfRange
+        )
+    }
+}
+
 impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::BinaryValue => {
+                "expected text, found a binary value (set the client's protocol_version to 1)"
+            }
             Self::FloatOutOfRange => "float out of range",
             Self::IntegerOutOfRange => "integer out of range",
             Self::InvalidFieldValue => "invalid field value",

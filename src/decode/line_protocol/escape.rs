@@ -8,6 +8,8 @@ pub(super) enum Dialect {
     V1,
     /// InfluxDB 3: a backslash protects every byte, itself included.
     V3,
+    /// QuestDB: as InfluxDB 3, and it is taken away from every byte.
+    QuestDb,
 }
 
 /// What a backslash is taken away from, besides another backslash.
@@ -24,6 +26,7 @@ pub(super) enum Place {
 impl Place {
     fn is_special(self, byte: u8, dialect: Dialect) -> bool {
         match byte {
+            _ if dialect == Dialect::QuestDb => true,
             b'\\' => dialect == Dialect::V3 || self == Self::String,
             b',' | b' ' => self != Self::String,
             b'=' => self == Self::Key,
@@ -55,9 +58,9 @@ impl Scratch {
             let (kept, next) = if is_escape { (at, at + 1) } else { (at + 1, at + 1) };
             self.0.push_str(rest.get(..kept).unwrap_or_default());
             rest = rest.get(next..).unwrap_or_default();
-            if is_escape {
-                // The protected byte is ASCII and starts no escape itself.
-                self.0.push_str(rest.get(..1).unwrap_or_default());
+            if is_escape && let Some(protected) = rest.get(..1) {
+                // It starts no escape itself; a character of several bytes could not.
+                self.0.push_str(protected);
                 rest = rest.get(1..).unwrap_or_default();
             }
         }

@@ -37,6 +37,8 @@ mod line_end;
 
 mod names;
 
+mod questdb;
+
 mod slow_line;
 
 mod token;
@@ -45,6 +47,8 @@ use super::cursor::Body;
 use super::{Context, Reason, Rejection, Report};
 use crate::gather::Database;
 use crate::timestamp::Timestamp;
+
+use escape::Dialect;
 
 pub use error::LineError;
 
@@ -58,7 +62,24 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 ///
 /// Cost: see the module.
 pub fn decode(body: Body<'_>, context: &Context<'_>, database: &mut Database, report: &mut Report) {
-    Decoder::new(body, context, report).run(database);
+    Decoder::new(body, context, report).run::<true>(database);
+}
+
+/// [`decode`], in the dialect of QuestDB's clients (`questdb`).
+pub fn decode_questdb(
+    body: Body<'_>,
+    context: &Context<'_>,
+    database: &mut Database,
+    report: &mut Report,
+) {
+    let mut decoder = Decoder::new(body, context, report);
+    decoder.dialect = Dialect::QuestDb;
+    // Without a backslash, what the fast path takes means the same in both dialects.
+    if decoder.has_backslash {
+        decoder.run::<false>(database);
+    } else {
+        decoder.run::<true>(database);
+    }
 }
 
 /// The way through one body.
@@ -69,6 +90,8 @@ struct Decoder<'a> {
     /// The longest valid UTF-8 from `text_start` on; lines that reach beyond it are refused.
     text: &'a str,
     text_start: usize,
+    /// By whose rule backslashes are read: InfluxDB 3's, with a second try, or QuestDB's.
+    dialect: Dialect,
     /// Whether there is any backslash in the body: without one nothing is escaped.
     has_backslash: bool,
     /// Whether the line being read may hold line feeds, protected or in a string.
@@ -94,6 +117,7 @@ impl<'a> Decoder<'a> {
             bytes: body.bytes(),
             text: "",
             text_start: 0,
+            dialect: Dialect::V3,
             has_backslash,
             may_span_lines: has_backslash,
             line: 1,
@@ -108,7 +132,8 @@ impl<'a> Decoder<'a> {
         decoder
     }
 
-    fn run(&mut self, database: &mut Database) {
+    /// Reads all lines; `IS_FAST` says whether each first takes the fast path.
+    fn run<const IS_FAST: bool>(&mut self, database: &mut Database) {
         let mut at =
             if self.bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
         while let Some(byte) = self.bytes.get(at) {
@@ -119,13 +144,14 @@ impl<'a> Decoder<'a> {
                     at + 1
                 }
                 b'#' => self.next_line(at, line_end::physical(self.bytes, at)),
-                _ => match self.fast_line(at, database) {
+                _ if IS_FAST => match self.fast_line(at, database) {
                     Some(next) => {
                         self.report.accepted += 1;
                         next
                     }
                     None => self.slow_line(at, database),
                 },
+                _ => self.slow_line(at, database),
             };
         }
     }

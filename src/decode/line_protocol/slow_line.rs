@@ -2,10 +2,10 @@
 
 use super::escape::{Dialect, Place};
 use super::token::{FieldValue, Line, Tokens};
-use super::{Decoder, LineError, line_end};
+use super::{Decoder, LineError, line_end, questdb};
 use crate::decode::Reason;
 use crate::gather::{AppendError, Database, SeriesIndex, TableBuilder};
-use crate::schema::TIME;
+use crate::schema::{Role, TIME};
 use crate::timestamp::Timestamp;
 
 use super::names::{Names, Refusal, check_names, check_repeated};
@@ -14,23 +14,38 @@ impl Decoder<'_> {
     /// Takes or refuses the line at `start` and returns where the next one starts.
     #[inline(never)]
     pub(super) fn slow_line(&mut self, start: usize, database: &mut Database) -> usize {
-        let Ok(end) = line_end::logical(self.bytes, start, &mut self.unterminated) else {
-            let end = line_end::physical(self.bytes, start);
-            self.reject(start, end, Reason::LineProtocol(LineError::UnbalancedQuotes));
-            return self.next_line(start, end);
+        let logical = line_end::logical(self.bytes, start, &mut self.unterminated);
+        let end = match logical {
+            Ok(end) => end,
+            Err(_) => line_end::physical(self.bytes, start),
         };
         let has_return = self.bytes.get(start..end).is_some_and(|it| it.ends_with(b"\r"));
-        let trimmed = end - usize::from(has_return);
-        match self.take_line(start, trimmed, database) {
+        let trimmed = end - usize::from(has_return && logical.is_ok());
+        let taken = match logical {
+            Ok(_) => self.take_line(start, trimmed, database),
+            Err(_) => Err(LineError::UnbalancedQuotes.into()),
+        };
+        match taken {
             Ok(dropped) => {
                 self.report.accepted += 1;
                 self.report.has_received_times |= self.tokens.time.is_none();
                 self.report.dropped_fields += dropped;
             }
+            Err(Refusal::Line(_)) if self.is_binary(start) => {
+                self.reject(start, trimmed, Reason::LineProtocol(LineError::BinaryValue));
+                // Line feeds may be part of values from here on.
+                return self.bytes.len();
+            }
             Err(Refusal::Line(reason)) => self.reject(start, trimmed, reason),
             Err(Refusal::Columns(error)) => self.reject(start, trimmed, Reason::Append(error)),
         }
         self.next_line(start, end)
+    }
+
+    fn is_binary(&self, start: usize) -> bool {
+        // Once is enough: one refused line refuses the whole body, for clients of this dialect.
+        let is_first = self.report.rejected == 0;
+        is_first && self.dialect == Dialect::QuestDb && questdb::has_binary_value(self.bytes, start)
     }
 
     /// Takes the line `start..end` and returns how many of its fields were left out.
@@ -45,9 +60,9 @@ impl Decoder<'_> {
             return Err(LineError::LineTooLong { bytes }.into());
         }
         let text = self.text(start, end).ok_or(LineError::InvalidUtf8)?;
-        match self.read(start, end, Dialect::V3, database) {
+        match self.read(start, end, self.dialect, database) {
             // Telegraf writes `a\ b` as `a\\ b`, which ends the name by the rule of InfluxDB 3.
-            Err(Refusal::Line(_)) if text.contains("\\\\") => {
+            Err(Refusal::Line(_)) if self.dialect == Dialect::V3 && text.contains("\\\\") => {
                 self.read(start, end, Dialect::V1, database)
             }
             taken => taken,
@@ -64,7 +79,7 @@ impl Decoder<'_> {
     ) -> Result<u64, Refusal> {
         let precision = self.context.precision;
         let line = Line { padded: self.body.padded(), start, end, dialect, precision };
-        let Self { tokens, scratch, text, text_start, bytes, .. } = self;
+        let Self { tokens, scratch, text, text_start, bytes, has_backslash, .. } = self;
         let read = tokens.read(&line);
         let mut names = Names { text, text_start: *text_start, scratch, dialect };
         if let Err(error) = read {
@@ -76,7 +91,12 @@ impl Decoder<'_> {
             check_names(tokens, &mut names)?;
         }
         // The fast path reads heads by the rule of InfluxDB 3, and an empty tag is not in a series.
-        let is_cacheable = dialect == Dialect::V3 && !tokens.has_empty_tag;
+        let has_its_rule = match dialect {
+            Dialect::V1 => false,
+            Dialect::V3 => true,
+            Dialect::QuestDb => !*has_backslash,
+        };
+        let is_cacheable = has_its_rule && !tokens.has_empty_tag;
         let head = bytes.get(start..tokens.head_end).filter(|_| is_cacheable);
         append(tokens, &mut names, head, self.received, database).map_err(|error| {
             // What is wrong with the line by itself comes first, wherever it stands.
@@ -134,11 +154,25 @@ fn append_row(
             builder.append_tag(name, value)?;
         }
     }
-    let mut dropped = 0;
+    let (mut dropped, mut nulls) = (0, 0);
     for (name, value) in &tokens.fields {
-        if matches!(value, FieldValue::Dropped) || names.plain(*name, Place::Key) == TIME {
-            dropped += 1;
-            continue;
+        if names.dialect == Dialect::QuestDb && names.plain(*name, Place::Key) == TIME {
+            return Err(AppendError::ReservedName { role: Role::Field });
+        }
+        match value {
+            FieldValue::Null => {
+                nulls += 1;
+                continue;
+            }
+            FieldValue::Dropped => {
+                dropped += 1;
+                continue;
+            }
+            _ if names.plain(*name, Place::Key) == TIME => {
+                dropped += 1;
+                continue;
+            }
+            _ => {}
         }
         let column = builder.field(names.plain(*name, Place::Key))?;
         match *value {
@@ -149,10 +183,13 @@ fn append_row(
             FieldValue::String(span) => {
                 builder.append_str(column, names.plain(span, Place::String))?;
             }
-            FieldValue::Dropped => {}
+            FieldValue::Time(value) => builder.append_time(column, value)?,
+            FieldValue::Dropped | FieldValue::Null => {}
         }
     }
-    if dropped == tokens.fields.len() {
+    let has_tag = || tokens.tags.iter().any(|(_, value)| !value.is_empty());
+    let may_be_tags = names.dialect == Dialect::QuestDb && has_tag();
+    if dropped + nulls == tokens.fields.len() && !may_be_tags {
         return Err(AppendError::NoFields);
     }
     Ok(dropped as u64)

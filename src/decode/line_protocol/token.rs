@@ -1,7 +1,7 @@
 //! One line cut into spans by the whole grammar; nothing is copied, nothing is stored.
 
-use super::LineError;
 use super::escape::Dialect;
+use super::{LineError, questdb};
 use crate::decode::Precision;
 use crate::decode::number::{self, NumberError};
 use crate::timestamp::Timestamp;
@@ -28,8 +28,12 @@ pub(super) enum FieldValue {
     F64(f64),
     /// What stands between the quotes.
     String(Span),
+    /// A time, in QuestDB's dialect.
+    Time(Timestamp),
     /// `NaN` or an infinity: the field is left out.
     Dropped,
+    /// Nothing, in QuestDB's dialect: the field is null.
+    Null,
 }
 
 /// The parts of one line. Reused from line to line.
@@ -105,7 +109,7 @@ pub(super) fn name_end(
         if *byte == b'\\' {
             let is_protected = match (dialect, bytes.get(at + 1)) {
                 (_, None) => false,
-                (Dialect::V3, Some(_)) => true,
+                (Dialect::V3 | Dialect::QuestDb, Some(_)) => true,
                 (Dialect::V1, Some(byte)) => ends_key(*byte),
             };
             at += 1 + usize::from(is_protected);
@@ -135,11 +139,13 @@ impl Tokens {
             return Err(LineError::NulInMeasurement);
         }
         self.head_end = self.read_tags(line)?;
-        let at = line.skip_spaces(self.head_end);
-        if at == line.end {
-            return Err(LineError::MissingFields);
+        let mut at = line.skip_spaces(self.head_end);
+        if !self.is_without_fields(line, at) {
+            if at == line.end {
+                return Err(LineError::MissingFields);
+            }
+            at = self.read_fields(line, at)?;
         }
-        let at = self.read_fields(line, at)?;
         self.time = read_time(line, at)?;
         Ok(())
     }
@@ -163,6 +169,17 @@ impl Tokens {
         Ok(at)
     }
 
+    /// Whether the line ends at `at`, or has a time there, and may do so: tags alone are a row of
+    /// QuestDB's.
+    fn is_without_fields(&self, line: &Line<'_>, at: usize) -> bool {
+        if line.dialect != Dialect::QuestDb || self.tags.is_empty() {
+            return false;
+        }
+        let is_number = line.byte(at).is_some_and(|it| it == b'-' || it.is_ascii_digit());
+        let word = line.name(at, ends_key);
+        at == line.end || (is_number && line.byte(word.end) != Some(b'='))
+    }
+
     /// Reads all fields from `at` on and returns the position behind them.
     fn read_fields(&mut self, line: &Line<'_>, mut at: usize) -> Result<usize, LineError> {
         loop {
@@ -170,12 +187,14 @@ impl Tokens {
             if key.is_empty() {
                 return Err(LineError::MissingFieldKey);
             }
-            if line.byte(key.end) != Some(b'=') || key.end + 1 == line.end {
+            let may_be_null = line.dialect == Dialect::QuestDb;
+            if line.byte(key.end) != Some(b'=') || (key.end + 1 == line.end && !may_be_null) {
                 return Err(LineError::MissingFieldValue);
             }
             self.fields.push((key, FieldValue::Dropped));
             let (value, next) = read_value(line, key.end + 1)?;
-            let is_left_out = matches!(value, FieldValue::Dropped) || line.bytes(key) == b"time";
+            let is_left_out = matches!(value, FieldValue::Dropped | FieldValue::Null)
+                || line.bytes(key) == b"time";
             self.has_left_out_field |= is_left_out;
             if let Some(field) = self.fields.last_mut() {
                 field.1 = value;
@@ -205,7 +224,15 @@ fn read_value(line: &Line<'_>, at: usize) -> Result<(FieldValue, usize), LineErr
     while line.byte(end).is_some_and(|byte| byte != b',' && byte != b' ') {
         end += 1;
     }
-    Ok((plain_value(line.padded, Span { start: at, end })?, end))
+    let word = Span { start: at, end };
+    let special = match line.dialect {
+        Dialect::QuestDb => questdb::value(line.padded, at, line.bytes(word)),
+        Dialect::V1 | Dialect::V3 => None,
+    };
+    match special {
+        Some(value) => Ok((value, end)),
+        None => Ok((plain_value(line.padded, word)?, end)),
+    }
 }
 
 /// The value that the unquoted `word` is.
@@ -266,6 +293,19 @@ fn read_time(line: &Line<'_>, at: usize) -> Result<Option<Timestamp>, LineError>
     while line.byte(end).is_some_and(|byte| byte != b' ') {
         end += 1;
     }
+    let with_unit = match line.dialect {
+        Dialect::QuestDb => questdb::time(line.padded, start, end),
+        Dialect::V1 | Dialect::V3 => None,
+    };
+    let time = match with_unit {
+        Some(time) => time?,
+        None => plain_time(line, start, end)?,
+    };
+    if line.skip_spaces(end) == line.end { Ok(Some(time)) } else { Err(LineError::TrailingContent) }
+}
+
+/// The time in the word `start..end`, in the precision of the body.
+fn plain_time(line: &Line<'_>, start: usize, end: usize) -> Result<Timestamp, LineError> {
     let value = match number::signed(line.padded, start) {
         Ok((value, next)) if next == end => value,
         Err(NumberError::OutOfRange { next }) if next == end => {
@@ -273,7 +313,5 @@ fn read_time(line: &Line<'_>, at: usize) -> Result<Option<Timestamp>, LineError>
         }
         _ => return Err(LineError::InvalidTimestamp),
     };
-    let time = line.precision.timestamp(value);
-    let time = time.ok_or(LineError::TimestampOutOfRangeForPrecision)?;
-    if line.skip_spaces(end) == line.end { Ok(Some(time)) } else { Err(LineError::TrailingContent) }
+    line.precision.timestamp(value).ok_or(LineError::TimestampOutOfRangeForPrecision)
 }
