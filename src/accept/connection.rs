@@ -40,6 +40,7 @@ impl Context {
 
     fn format_stats(&self, format: Format) -> &FormatStats {
         match format {
+            Format::Json => &self.engine.stats().json,
             Format::LineProtocol => &self.engine.stats().line_protocol,
             Format::MessagePack => &self.engine.stats().msgpack,
         }
@@ -198,7 +199,7 @@ async fn write(
 /// What a body of no bytes is answered.
 fn empty_body(dialect: Dialect) -> Result<Answer, WriteError> {
     match dialect {
-        Dialect::ArcMessagePack | Dialect::V3 => Err(ClientError::EmptyBody.into()),
+        Dialect::Json | Dialect::ArcMessagePack | Dialect::V3 => Err(ClientError::EmptyBody.into()),
         Dialect::ArcLineProtocol | Dialect::V1 | Dialect::V2 => Ok(response::no_content()),
     }
 }

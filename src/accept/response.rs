@@ -114,7 +114,9 @@ pub(super) fn failed(dialect: Option<Dialect>, cause: &WriteError) -> Answer {
         WriteError::Server(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let text = match cause {
-        WriteError::Client(ClientError::EmptyBody) if dialect == Some(Dialect::ArcMessagePack) => {
+        WriteError::Client(ClientError::EmptyBody)
+            if matches!(dialect, Some(Dialect::Json | Dialect::ArcMessagePack)) =>
+        {
             "Empty payload".to_owned()
         }
         _ => cause.to_string(),
@@ -162,7 +164,9 @@ pub(super) fn written(dialect: Dialect, atomic: bool, report: &Report, body: &[u
     }
     let refusals = Refusals { report, body, atomic };
     match dialect {
-        Dialect::ArcLineProtocol | Dialect::ArcMessagePack => arc(dialect, &refusals),
+        Dialect::Json | Dialect::ArcLineProtocol | Dialect::ArcMessagePack => {
+            arc(dialect, &refusals)
+        }
         Dialect::V1 | Dialect::V2 => refusals.influx_1_and_2(dialect),
         Dialect::V3 => refusals.influx_3(),
     }
@@ -177,7 +181,8 @@ fn arc(dialect: Dialect, refusals: &Refusals<'_>) -> Answer {
             return refusals.influx_1_and_2(dialect);
         }
         let reason = report.rejections.first().map(refusal).unwrap_or_default();
-        let text = format!("Invalid MessagePack payload: {reason}");
+        let format = if dialect == Dialect::Json { "JSON" } else { "MessagePack" };
+        let text = format!("Invalid {format} payload: {reason}");
         return error(StatusCode::BAD_REQUEST, Some(dialect), &text, &[]);
     }
     let mut answer = no_content();
@@ -194,6 +199,7 @@ fn is_malformed(rejection: &Rejection) -> bool {
     match &rejection.reason {
         Reason::Append(_) => false,
         Reason::LineProtocol(_) => true,
+        Reason::Json(error) => error.is_malformed(),
         Reason::MessagePack(error) => error.is_malformed(),
     }
 }
@@ -211,7 +217,7 @@ fn is_limit(rejection: &Rejection) -> bool {
 fn refusal(rejection: &Rejection) -> String {
     let what = match rejection.reason {
         Reason::LineProtocol(_) => "line",
-        Reason::Append(_) | Reason::MessagePack(_) => "row",
+        Reason::Append(_) | Reason::Json(_) | Reason::MessagePack(_) => "row",
     };
     format!("{what} {}: {}", rejection.line, rejection.reason)
 }

@@ -41,6 +41,8 @@ pub enum Endpoint {
 /// Whose write endpoint it is: the format of the body and the shape of the answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dialect {
+    /// JSON, answered as Arc answers.
+    Json,
     /// Arc's line-protocol endpoints.
     ArcLineProtocol,
     /// Arc's MessagePack endpoints.
@@ -57,6 +59,7 @@ impl Dialect {
     /// The wire format of the bodies.
     pub fn format(self) -> Format {
         match self {
+            Self::Json => Format::Json,
             Self::ArcMessagePack => Format::MessagePack,
             Self::ArcLineProtocol | Self::V1 | Self::V2 | Self::V3 => Format::LineProtocol,
         }
@@ -66,7 +69,7 @@ impl Dialect {
     fn precision_default(self) -> Precision {
         match self {
             Self::ArcLineProtocol | Self::V1 | Self::V2 => Precision::Nanosecond,
-            Self::ArcMessagePack | Self::V3 => Precision::Auto,
+            Self::Json | Self::ArcMessagePack | Self::V3 => Precision::Auto,
         }
     }
 }
@@ -103,6 +106,7 @@ pub const ROUTES: &[Route] = &[
     write("/api/v2/msgpack", Dialect::ArcMessagePack),
     write("/write/v1/msgpack", Dialect::ArcMessagePack),
     write("/api/v1/msgpack", Dialect::ArcMessagePack),
+    write("/api/v1/write/json", Dialect::Json),
     route("/api/v1/flush", "POST, OPTIONS", Endpoint::Flush),
     route("/api/v1/tables", "GET, HEAD, OPTIONS", Endpoint::Tables),
     route("/health", "GET, HEAD, OPTIONS", Endpoint::Health),

@@ -8,7 +8,8 @@ use crate::gather;
 use crate::journal;
 use crate::schema::{ColumnKind, Role};
 
-const FORMATS: &[(u8, Format)] = &[(1, Format::LineProtocol), (2, Format::MessagePack)];
+const FORMATS: &[(u8, Format)] =
+    &[(1, Format::LineProtocol), (2, Format::MessagePack), (3, Format::Json)];
 
 const PRECISIONS: &[(u8, Precision)] = &[
     (1, Precision::Auto),

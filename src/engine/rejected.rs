@@ -102,7 +102,7 @@ fn keep_row(
     table.append_str(reason, &rejection.reason.to_string())?;
     let row = row.get(..ROW_BYTES_MAX).unwrap_or(row);
     let (name, text) = match request.format {
-        Format::LineProtocol => ("row", String::from_utf8_lossy(row).into_owned()),
+        Format::Json | Format::LineProtocol => ("row", String::from_utf8_lossy(row).into_owned()),
         Format::MessagePack => ("row_hex", hex(row)),
     };
     let column = table.field(name)?;
