@@ -78,6 +78,7 @@ fn start_with(wish: &Wish) -> Fixture {
 /// A row that each format takes: `cpu v=1` in line protocol, `{m: "cpu", fields: {v: 1}}`.
 fn row(dialect: Dialect) -> &'static [u8] {
     match dialect {
+        Dialect::Json => br#"{"m":"cpu","fields":{"v":1.0}}"#,
         Dialect::ArcMessagePack => b"\x82\xa1m\xa3cpu\xa6fields\x81\xa1v\xcb\x3f\xf0\0\0\0\0\0\0",
         _ => b"cpu v=1\n",
     }

@@ -22,7 +22,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use peristyle::decode::cursor::Body;
-use peristyle::decode::{Context, Format, Precision, Report, line_protocol, msgpack};
+use peristyle::decode::{Context, Format, Precision, Report, json, line_protocol, msgpack};
 use peristyle::gather::Atomicity;
 use peristyle::limits::Limits;
 use peristyle::schema::Unsigned;
@@ -66,6 +66,10 @@ fn write(shard: &mut Shard, format: Format, body: &[u8]) -> Report {
     shard.write(Atomicity::Rows, |database| {
         let body = Body::new(&mut buffer);
         match format {
+            Format::Json => {
+                let scratch = &mut json::Scratch::default();
+                json::decode(body, &context, scratch, database, &mut report);
+            }
             Format::LineProtocol => line_protocol::decode(body, &context, database, &mut report),
             Format::MessagePack => msgpack::decode(body, &context, database, &mut report),
         }

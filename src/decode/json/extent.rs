@@ -68,7 +68,7 @@ pub(super) fn extent(bytes: &[u8], mut at: usize) -> Extent {
     Extent::Broken(at)
 }
 
-/// The end of the string at `at`, or where it breaks: behind a line feed, or at the end.
+/// The end of the string at `at`, or where it breaks: at a line feed, or at the end.
 pub(super) fn string(bytes: &[u8], at: usize) -> Result<usize, usize> {
     let mut next = at + 1;
     while let Some(found) = bytes.get(next..).and_then(|rest| memchr3(b'"', b'\\', b'\n', rest)) {
@@ -76,7 +76,8 @@ pub(super) fn string(bytes: &[u8], at: usize) -> Result<usize, usize> {
         match bytes.get(next) {
             Some(b'"') => return Ok(next + 1),
             Some(b'\\') if bytes.get(next + 1) != Some(&b'\n') => next += 2,
-            _ => return Err(next + 1),
+            Some(b'\\') => return Err(next + 1),
+            _ => return Err(next),
         }
     }
     Err(bytes.len())

@@ -20,9 +20,18 @@ pub(super) struct Flaw {
     pub(super) fault: Fault,
 }
 
-/// Mends `text` and returns its flaws in their order, and how much of it can be read: less than
-/// all where a string does not end, or other bytes than UTF-8 stand outside of strings.
-pub(super) fn mend(text: &mut [u8]) -> (Vec<Flaw>, usize) {
+/// What is known of a text that was mended.
+#[derive(Debug, Default)]
+pub(super) struct Mended {
+    /// Its flaws in their order.
+    pub(super) flaws: Vec<Flaw>,
+    /// Where nothing more can be told apart, if not at the end, and what had to stand there.
+    pub(super) broken: Option<(&'static str, usize)>,
+}
+
+/// Mends `text`: all of it, or what is before a string that does not end, or before bytes that
+/// may stand in strings only.
+pub(super) fn mend(text: &mut [u8]) -> Mended {
     let mut flaws = Vec::new();
     let mut at = 0;
     while let Some(byte) = text.get(at).copied() {
@@ -32,15 +41,20 @@ pub(super) fn mend(text: &mut [u8]) -> (Vec<Flaw>, usize) {
                 continue;
             }
             b'"' => {
-                let Ok(end) = string(text, at) else { return (flaws, at) };
+                let Ok(end) = string(text, at) else {
+                    return Mended { flaws, broken: Some(("an end of the string", at)) };
+                };
                 (end, string_fault(text.get(at + 1..end - 1).unwrap_or_default()))
             }
             _ => {
                 let end = atom(text, at);
-                let Ok(word) = std::str::from_utf8(text.get(at..end).unwrap_or_default()) else {
-                    return (flaws, at);
-                };
-                (end, atom_fault(word))
+                let word = std::str::from_utf8(text.get(at..end).unwrap_or_default());
+                match word {
+                    Ok(word) if !word.contains('\\') && text.get(end) != Some(&b'"') => {
+                        (end, atom_fault(word))
+                    }
+                    _ => return Mended { flaws, broken: Some(("a value", at)) },
+                }
             }
         };
         if let Some(fault) = fault
@@ -52,7 +66,7 @@ pub(super) fn mend(text: &mut [u8]) -> (Vec<Flaw>, usize) {
         }
         at = end;
     }
-    (flaws, at)
+    Mended { flaws, broken: None }
 }
 
 /// What is wrong with the inside of a string.

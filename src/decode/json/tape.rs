@@ -21,7 +21,7 @@ use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, StaticNode, Tape, fill_
 
 use super::error::{Excerpt, Fault, Found, ItemError};
 use super::extent::{atom, string};
-use super::mend::{Flaw, mend};
+use super::mend::{Flaw, Mended, mend};
 use crate::decode::cursor::Body;
 
 /// Bytes of text and nodes that are kept for the next body.
@@ -99,9 +99,9 @@ impl Scratch {
         let Self { text, buffers, nodes, .. } = self;
         copy(text, body, start, end);
         let base = text.as_ptr().addr();
-        let (flaws, len) = mend(text.get_mut(..end - start).unwrap_or_default());
+        let Mended { flaws, mut broken } = mend(text.get_mut(..end - start).unwrap_or_default());
+        let len = broken.map_or(end - start, |(_, at)| at);
         let mut tape = Tape(std::mem::take(nodes)).reset();
-        let mut broken = (len < end - start).then_some(("UTF-8, and an end to each string", len));
         let mut open = Vec::new();
         // An empty text has no nodes, and positions of another.
         let read = if len == 0 { Ok(()) } else { fill_tape_padded(text, len, buffers, &mut tape) };
