@@ -7,7 +7,7 @@
 //! | only kind conflicts | 400 partial write  | 422                 | 400 `data` | 204 and headers   |
 //! | a limit was reached | 400                | 400                 | 422 `data` | 204 and headers   |
 //! | nothing readable    | 400                | 400                 | 400 `data` | 400               |
-//! | empty body          | 204                | 204                 | 400        | 204, 400 MessagePack |
+//! | empty body          | 204                | 204                 | 400        | 204; or 400: MessagePack, JSON |
 //! | out of room         | 503, `Retry-After` | same                | same       | same              |
 //!
 //! Success has an empty body, because clients compare with 204. Every other body is JSON with the

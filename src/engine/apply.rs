@@ -59,7 +59,8 @@ impl Applied {
     }
 }
 
-/// Decodes `body`, which is inflated, into `tables`; JSON is read in `scratch`. Slack is appended to it and taken off again.
+/// Decodes `body`, which is inflated, into `tables`; JSON is read in `scratch`. Slack is appended
+/// to the body and taken off again.
 ///
 /// # Errors
 /// `TooManyDatabases`. A refused row is no error.

@@ -1,10 +1,6 @@
 //! Bodies for the JSON tests: trees to text in any legal style, with values that are no JSON.
 
-#![expect(
-    clippy::indexing_slicing,
-    unreachable_pub,
-    reason = "a wrong index fails the test"
-)]
+#![expect(clippy::indexing_slicing, unreachable_pub, reason = "a wrong index fails the test")]
 
 use rmpv::Value as Tree;
 
@@ -23,14 +19,8 @@ pub enum Style {
     Ragged,
 }
 
-const STYLES: [Style; 6] = [
-    Style::Compact,
-    Style::Compact,
-    Style::Compact,
-    Style::Spaced,
-    Style::Pretty,
-    Style::Ragged,
-];
+const STYLES: [Style; 6] =
+    [Style::Compact, Style::Compact, Style::Compact, Style::Spaced, Style::Pretty, Style::Ragged];
 
 /// Text of `tree` as serializers write it.
 pub fn compact(tree: &Tree) -> Vec<u8> {

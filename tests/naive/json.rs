@@ -274,9 +274,7 @@ impl Documents {
     /// Takes the item at `reader`, which may be nested so deep.
     fn item(&mut self, reader: &mut Reader<'_>, levels: usize) -> Read<()> {
         match reader.peek() {
-            Some(b'[') if levels > 0 => {
-                reader.list((b'[', b']'), |it| self.item(it, levels - 1))
-            }
+            Some(b'[') if levels > 0 => reader.list((b'[', b']'), |it| self.item(it, levels - 1)),
             Some(b'{') if levels > 0 => self.object(reader, levels),
             _ => {
                 reader.tree()?;

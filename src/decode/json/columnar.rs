@@ -1,7 +1,7 @@
 //! Columnar items: `{"m", "columns": {name: [values]}, "tag_keys": [names]}`.
 //!
 //! ```text
-//! {"m": "cpu", "columns": {"time": [t0, t1, t2], "host": ["a", "b", "a"], "usage": [0.5, null, 1]}}
+//! {"m": "cpu", "columns": {"time": [t0, t1, t2], "host": ["a", "b", "a"], "usage": [1, null, 2]}}
 //!                      -> 3 rows; a null is a row without this field
 //! ```
 //!
