@@ -88,17 +88,17 @@ impl Shard {
     }
 }
 
-/// Makes a tape of each line of `body`, and counts their nodes. simd-json writes into what it
-/// reads, so each line is copied first.
-fn tape(body: &[u8], text: &mut Vec<u8>, buffers: &mut Buffers) -> usize {
+/// Makes a tape of each document, and counts their nodes. simd-json writes into what it reads, so
+/// each is copied first.
+fn tape(documents: &[&[u8]], text: &mut Vec<u8>, buffers: &mut Buffers) -> usize {
     let mut nodes = 0;
     let mut room = Tape(Vec::new());
-    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+    for document in documents {
         text.clear();
-        text.extend_from_slice(line);
-        text.resize(line.len() + simd_json::INPUT_PADDING, 0);
+        text.extend_from_slice(document);
+        text.resize(document.len() + simd_json::INPUT_PADDING, 0);
         let mut tape = room.reset();
-        simd_json::fill_tape_padded(text, line.len(), buffers, &mut tape).unwrap();
+        simd_json::fill_tape_padded(text, document.len(), buffers, &mut tape).unwrap();
         nodes += black_box(tape.0.len());
         room = tape.reset();
     }
@@ -159,18 +159,22 @@ impl Columns {
 }
 
 /// The bodies of this bench, whatever their shape, by way of values.
-fn serde_json(body: &[u8], columns: &mut Columns) {
+fn serde_json(documents: &[&[u8]], columns: &mut Columns) {
     columns.clear();
-    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let document: Value = serde_json::from_slice(line).unwrap();
+    for document in documents {
+        let document: Value = serde_json::from_slice(document).unwrap();
         if let Some(rows) = document.get("metrics") {
-            rows.as_array().unwrap().iter().for_each(|row| columns.row(row));
+            for row in rows.as_array().unwrap() {
+                columns.row(row);
+            }
         } else if let Some(values) = document.get("columns") {
             let mut rows = 0;
             for (name, values) in values.as_object().unwrap() {
                 let values = values.as_array().unwrap();
                 rows = values.len() as u64;
-                values.iter().for_each(|value| columns.push(name, value));
+                for value in values {
+                    columns.push(name, value);
+                }
             }
             columns.rows += rows;
         } else {
@@ -183,8 +187,12 @@ fn decode(criterion: &mut Criterion) {
     for (shape, rows, body) in [
         ("telegraf_batch", 1_000, bodies::telegraf_batch(1_000)),
         ("telegraf_lines", 1_000, bodies::telegraf_lines(1_000)),
+        ("telegraf_indented", 1_000, bodies::telegraf_indented(1_000)),
         ("columnar_iot", 1_000, bodies::columnar_iot(1_000)),
     ] {
+        let lines = || body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let is_lines = lines().all(|line| line.starts_with(b"{\"") && line.ends_with(b"}"));
+        let documents: Vec<&[u8]> = if is_lines { lines().collect() } else { vec![&body] };
         let mut group = criterion.benchmark_group(format!("decode/json/{shape}"));
         let bytes = body.len() as u64;
         group.throughput(Throughput::ElementsAndBytes { elements: rows, bytes });
@@ -196,12 +204,12 @@ fn decode(criterion: &mut Criterion) {
         });
         group.bench_function("tape", |bench| {
             let (mut text, mut buffers) = (Vec::new(), Buffers::default());
-            bench.iter(|| assert!(tape(black_box(&body), &mut text, &mut buffers) > 5_000));
+            bench.iter(|| assert!(tape(black_box(&documents), &mut text, &mut buffers) > 5_000));
         });
         group.bench_function("serde_json", |bench| {
             let mut columns = Columns::default();
             bench.iter(|| {
-                serde_json(black_box(&body), &mut columns);
+                serde_json(black_box(&documents), &mut columns);
                 assert_eq!(columns.rows, rows);
             });
         });

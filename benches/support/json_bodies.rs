@@ -47,6 +47,25 @@ pub(crate) fn telegraf_batch(rows: u64) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// [`telegraf_batch`] with every value on a line of its own.
+pub(crate) fn telegraf_indented(rows: u64) -> Vec<u8> {
+    let (mut text, mut depth) = (Vec::new(), 0);
+    for byte in telegraf_batch(rows) {
+        depth += usize::from(matches!(byte, b'{' | b'['));
+        depth -= usize::from(matches!(byte, b'}' | b']'));
+        let is_closing = matches!(byte, b'}' | b']');
+        let line = format!("\n{:1$}", "", depth * 2);
+        if is_closing {
+            text.extend(line.bytes());
+        }
+        text.push(byte);
+        if matches!(byte, b'{' | b'[' | b',') {
+            text.extend(line.bytes());
+        }
+    }
+    text
+}
+
 /// A document on each line, as `outputs.file` writes them.
 pub(crate) fn telegraf_lines(rows: u64) -> Vec<u8> {
     let (mut text, mut random) = (String::new(), Random(5));

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use crate::json_bodies as bodies;
 use crate::msgpack_bodies::Random;
 use crate::naive::json as naive;
-use crate::support::{Row, Shard, Value};
+use crate::support::{Row, Shard};
 
 /// 2023-11-14T22:13:20.123456789Z, the time of receipt in all tests.
 const RECEIVED: Timestamp = Timestamp { us: 1_700_000_000_123_456, ns: 789 };
@@ -32,7 +32,7 @@ impl Decoded {
     /// The rejected pieces of `body`.
     fn quotes<'b>(&self, body: &'b [u8]) -> Vec<&'b str> {
         let quote = |it: &peristyle::decode::Rejection| {
-            std::str::from_utf8(&body[it.start..it.end]).unwrap()
+            std::str::from_utf8(body.get(it.start..it.end).unwrap()).unwrap()
         };
         self.report.rejections.iter().map(quote).collect()
     }

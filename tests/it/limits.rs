@@ -245,49 +245,49 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "json measurement",
-        piece: |n| json(row_tree(&text(n), [], [("v", 1.into())]), 1),
+        piece: |n| json(&row_tree(&text(n), [], [("v", 1.into())]), 1),
         ..JSON_NAME
     },
     Case {
         name: "json field name",
-        piece: |n| json(row_tree("m", [], [(&*text(n), 1.into())]), 1),
+        piece: |n| json(&row_tree("m", [], [(&*text(n), 1.into())]), 1),
         ..JSON_NAME
     },
     Case {
         name: "json field name of objects",
-        piece: |n| json(row_tree("m", [], [("a", map([(&*text(n - 2), 1.into())]))]), 1),
+        piece: |n| json(&row_tree("m", [], [("a", map([(&*text(n - 2), 1.into())]))]), 1),
         ..JSON_NAME
     },
     Case {
         name: "json tag name",
-        piece: |n| json(row_tree("m", [(&*text(n), "a")], [("v", 1.into())]), 1),
+        piece: |n| json(&row_tree("m", [(&*text(n), "a")], [("v", 1.into())]), 1),
         ..JSON_NAME
     },
     Case {
         name: "json tag value",
-        piece: |n| json(row_tree("m", [("a", &*text(n))], [("v", 1.into())]), 1),
+        piece: |n| json(&row_tree("m", [("a", &*text(n))], [("v", 1.into())]), 1),
         ..JSON_NAME
     },
     Case {
         name: "json column name",
-        piece: |n| json(columns_tree("m", [(&*text(n), 1.into())]), 2),
+        piece: |n| json(&columns_tree("m", [(&*text(n), 1.into())]), 2),
         refused: 2,
         ..JSON_NAME
     },
     Case {
         name: "json tag value of columns",
-        piece: |n| json(columns_tree("m", [("tag", text(n).into()), ("v", 1.into())]), 2),
+        piece: |n| json(&columns_tree("m", [("tag", text(n).into()), ("v", 1.into())]), 2),
         refused: 2,
         ..JSON_NAME
     },
     Case {
         name: "json string",
-        piece: |n| json(row_tree("m", [], [("s", text(n).into())]), 1),
+        piece: |n| json(&row_tree("m", [], [("s", text(n).into())]), 1),
         ..JSON_STRING
     },
     Case {
         name: "json strings",
-        piece: |n| json(columns_tree("m", [("s", text(n).into())]), 2),
+        piece: |n| json(&columns_tree("m", [("s", text(n).into())]), 2),
         refused: 2,
         ..JSON_STRING
     },
@@ -295,7 +295,7 @@ const CASES: &[Case] = &[
         name: "json fields",
         piece: |n| {
             let names: Vec<String> = (0..n).map(|at| format!("f{at}")).collect();
-            json(row_tree("m", [], names.iter().map(|name| (&**name, 1.into()))), 1)
+            json(&row_tree("m", [], names.iter().map(|name| (&**name, 1.into()))), 1)
         },
         ..JSON_COLUMNS
     },
@@ -303,7 +303,7 @@ const CASES: &[Case] = &[
         name: "json columns",
         piece: |n| {
             let names: Vec<String> = (0..n).map(|at| format!("f{at}")).collect();
-            json(columns_tree("m", names.iter().map(|name| (&**name, 1.into()))), 2)
+            json(&columns_tree("m", names.iter().map(|name| (&**name, 1.into()))), 2)
         },
         refused: 2,
         ..JSON_COLUMNS
@@ -313,7 +313,7 @@ const CASES: &[Case] = &[
         // The row and its fields are two levels.
         piece: |n| {
             let row = row_tree("m", [], [("v", 1.into())]);
-            json((2..n).fold(row, |inner, _| array([inner])), 1)
+            json(&(2..n).fold(row, |inner, _| array([inner])), 1)
         },
         ..JSON_DEPTH
     },
@@ -321,7 +321,7 @@ const CASES: &[Case] = &[
         name: "json columns in arrays",
         piece: |n| {
             let columns = columns_tree("m", [("v", 1.into())]);
-            json((3..n).fold(columns, |inner, _| array([inner])), 2)
+            json(&(3..n).fold(columns, |inner, _| array([inner])), 2)
         },
         // The arrays are too deep, or the item is, whose rows count.
         refused: 2,
@@ -331,7 +331,7 @@ const CASES: &[Case] = &[
         name: "json fields in objects",
         piece: |n| {
             let nested = (2..n).fold(Tree::from(1), |inner, _| map([("", inner)]));
-            json(row_tree("m", [], [("v", nested)]), 1)
+            json(&row_tree("m", [], [("v", nested)]), 1)
         },
         ..JSON_DEPTH
     },
@@ -390,8 +390,8 @@ fn row_tree<'a>(
 }
 
 /// A document of so many rows.
-fn json(tree: Tree, rows: u64) -> (Vec<u8>, u64) {
-    (json_bodies::compact(&tree), rows)
+fn json(tree: &Tree, rows: u64) -> (Vec<u8>, u64) {
+    (json_bodies::compact(tree), rows)
 }
 
 /// One item of two rows, `tag` being a tag.
