@@ -20,8 +20,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::reader::FileReader;
 use parquet::file::serialized_reader::SerializedFileReader;
 use peristyle::decode::cursor::Body;
-use peristyle::decode::{Context, Format, Precision, Report, line_protocol, msgpack};
-use peristyle::gather::{Atomicity, Chunk, Registry, Tables};
+use peristyle::decode::{Context, Precision, Report, line_protocol, msgpack};
+use peristyle::gather::{Atomicity, Chunk, Database, Registry, Tables};
 use peristyle::limits::Limits;
 use peristyle::persist::parquet_file::{About, encode};
 use peristyle::schema::Unsigned;
@@ -48,7 +48,7 @@ const ROWS: usize = 60_000;
 /// Bodies of one format, all of one measurement.
 struct Load {
     name: &'static str,
-    format: Format,
+    decode: fn(Body<'_>, &Context<'_>, &mut Database, &mut Report),
     precision: Precision,
     bodies: Vec<Vec<u8>>,
 }
@@ -60,7 +60,7 @@ fn lines() -> Load {
     let bodies = lines.chunks(5_000).map(<[_]>::concat).collect();
     Load {
         name: "line_protocol",
-        format: Format::LineProtocol,
+        decode: line_protocol::decode,
         precision: Precision::Nanosecond,
         bodies,
     }
@@ -71,7 +71,7 @@ fn columns() -> Load {
     let firsts = (0..ROWS).step_by(1_000);
     Load {
         name: "msgpack_columnar",
-        format: Format::MessagePack,
+        decode: msgpack::decode,
         precision: Precision::Auto,
         bodies: firsts.map(|first| msgpack_bodies::columnar_iot_after(first, 1_000)).collect(),
     }
@@ -87,13 +87,7 @@ fn decode(tables: &mut Tables, load: &Load, buffers: &mut [Vec<u8>]) -> Vec<Chun
         let database = tables.database("bench").unwrap();
         database.begin_write(Atomicity::Rows);
         let body = Body::new(buffer);
-        match load.format {
-            Format::LineProtocol => line_protocol::decode(body, &context, database, &mut report),
-            Format::MessagePack => msgpack::decode(body, &context, database, &mut report),
-            Format::QuestDb => {
-                line_protocol::decode_questdb(body, &context, database, &mut report);
-            }
-        }
+        (load.decode)(body, &context, database, &mut report);
         database.end_write().unwrap();
     }
     assert_eq!((report.accepted, report.rejected), (ROWS as u64, 0));

@@ -25,6 +25,10 @@ pub struct Limits {
     pub databases_max: usize,
     /// Nesting of MessagePack containers, the outermost being 1.
     pub msgpack_depth_max: usize,
+    /// Nesting of JSON arrays and objects that are read, the outermost of a document being 1.
+    pub json_depth_max: usize,
+    /// Brackets, commas, colons and quotes in one JSON document.
+    pub json_marks_max: usize,
     /// Rejected rows that an answer describes; the others are counted.
     pub reported_errors_max: usize,
     /// Rejected rows that a shard keeps in `_rejected` in a second; the others are counted.
@@ -51,6 +55,8 @@ impl Limits {
         tables_per_database_max: 10_000,
         databases_max: 1_000,
         msgpack_depth_max: 8,
+        json_depth_max: 16,
+        json_marks_max: 2 << 20,
         reported_errors_max: 100,
         rejected_per_second_max: 1_000,
         series_per_table_max: 1 << 20,

@@ -44,6 +44,8 @@ pub struct FormatStats {
 pub struct Stats {
     /// Writes in line protocol.
     pub line_protocol: FormatStats,
+    /// Writes in JSON.
+    pub json: FormatStats,
     /// Writes in MessagePack.
     pub msgpack: FormatStats,
     /// Answers with a 2xx status.
@@ -111,6 +113,7 @@ impl Stats {
         ];
         for (name, help, pick) in families {
             let counters = [
+                ("format=\"json\"", pick(&self.json)),
                 ("format=\"line_protocol\"", pick(&self.line_protocol)),
                 ("format=\"msgpack\"", pick(&self.msgpack)),
             ];

@@ -41,6 +41,7 @@ impl Context {
 
     fn format_stats(&self, format: Format) -> &FormatStats {
         match format {
+            Format::Json => &self.engine.stats().json,
             Format::LineProtocol | Format::QuestDb => &self.engine.stats().line_protocol,
             Format::MessagePack => &self.engine.stats().msgpack,
         }
@@ -215,7 +216,7 @@ async fn write(
 /// What a body of no bytes is answered.
 fn empty_body(dialect: Dialect) -> Result<Answer, WriteError> {
     match dialect {
-        Dialect::ArcMessagePack | Dialect::V3 => Err(ClientError::EmptyBody.into()),
+        Dialect::ArcMessagePack | Dialect::Json | Dialect::V3 => Err(ClientError::EmptyBody.into()),
         Dialect::ArcLineProtocol | Dialect::QuestDb | Dialect::V1 | Dialect::V2 => {
             Ok(response::no_content())
         }

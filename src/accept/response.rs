@@ -7,7 +7,7 @@
 //! | only kind conflicts | 400 partial write  | 422                 | 400 `data` | 200 `data`        |
 //! | a limit was reached | 400                | 400                 | 422 `data` | 200 `data`        |
 //! | nothing readable    | 400                | 400                 | 400 `data` | 400               |
-//! | empty body          | 204                | 204                 | 400        | 204, 400 MessagePack |
+//! | empty body          | 204                | 204                 | 400        | 204; or 400: MessagePack, JSON |
 //! | out of room         | 503, `Retry-After` | same                | same       | same              |
 //!
 //! Success has an empty body, because clients compare with 204; Arc's own, and Telegraf's outputs
@@ -127,7 +127,9 @@ pub(super) fn failed(dialect: Option<Dialect>, cause: &WriteError, id: &str) -> 
         WriteError::Server(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let text = match cause {
-        WriteError::Client(ClientError::EmptyBody) if dialect == Some(Dialect::ArcMessagePack) => {
+        WriteError::Client(ClientError::EmptyBody)
+            if matches!(dialect, Some(Dialect::Json | Dialect::ArcMessagePack)) =>
+        {
             "Empty payload".to_owned()
         }
         _ => cause.to_string(),
@@ -194,7 +196,9 @@ pub(super) fn written(
     let is_text = dialect.format() != Format::MessagePack;
     let refusals = Refusals { report, body, is_text, atomic };
     match dialect {
-        Dialect::ArcLineProtocol | Dialect::ArcMessagePack => arc(dialect, &refusals),
+        Dialect::ArcLineProtocol | Dialect::ArcMessagePack | Dialect::Json => {
+            arc(dialect, &refusals)
+        }
         Dialect::QuestDb => questdb::refused(report, id),
         Dialect::V1 | Dialect::V2 => refusals.influx_1_and_2(dialect),
         Dialect::V3 => refusals.influx_3(),
@@ -210,7 +214,8 @@ fn arc(dialect: Dialect, refusals: &Refusals<'_>) -> Answer {
             return refusals.influx_1_and_2(dialect);
         }
         let reason = report.rejections.first().map(refusal).unwrap_or_default();
-        let text = format!("Invalid MessagePack payload: {reason}");
+        let format = if dialect == Dialect::Json { "JSON" } else { "MessagePack" };
+        let text = format!("Invalid {format} payload: {reason}");
         return error(StatusCode::BAD_REQUEST, Some(dialect), &text, &[]);
     }
     let first = report.rejections.first().map(refusal).unwrap_or_default();
@@ -231,6 +236,7 @@ fn is_malformed(rejection: &Rejection) -> bool {
     match &rejection.reason {
         Reason::Append(_) => false,
         Reason::LineProtocol(error) => error.is_malformed(),
+        Reason::Json(error) => error.is_malformed(),
         Reason::MessagePack(error) => error.is_malformed(),
     }
 }
@@ -248,7 +254,7 @@ fn is_limit(rejection: &Rejection) -> bool {
 fn refusal(rejection: &Rejection) -> String {
     let what = match rejection.reason {
         Reason::LineProtocol(_) => "line",
-        Reason::Append(_) | Reason::MessagePack(_) => "row",
+        Reason::Append(_) | Reason::Json(_) | Reason::MessagePack(_) => "row",
     };
     format!("{what} {}: {}", rejection.line, rejection.reason)
 }

@@ -64,6 +64,8 @@ impl Endpoint {
 /// Whose write endpoint it is: the format of the body and the shape of the answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dialect {
+    /// JSON, answered as Arc answers.
+    Json,
     /// Arc's line-protocol endpoints.
     ArcLineProtocol,
     /// Arc's MessagePack endpoints.
@@ -82,6 +84,7 @@ impl Dialect {
     /// The wire format of the bodies.
     pub fn format(self) -> Format {
         match self {
+            Self::Json => Format::Json,
             Self::ArcMessagePack => Format::MessagePack,
             Self::QuestDb => Format::QuestDb,
             Self::ArcLineProtocol | Self::V1 | Self::V2 | Self::V3 => Format::LineProtocol,
@@ -92,7 +95,7 @@ impl Dialect {
     fn precision_default(self) -> Precision {
         match self {
             Self::ArcLineProtocol | Self::QuestDb | Self::V1 | Self::V2 => Precision::Nanosecond,
-            Self::ArcMessagePack | Self::V3 => Precision::Auto,
+            Self::Json | Self::ArcMessagePack | Self::V3 => Precision::Auto,
         }
     }
 }
@@ -129,6 +132,7 @@ pub const ROUTES: &[Route] = &[
     write("/api/v2/msgpack", Dialect::ArcMessagePack),
     write("/write/v1/msgpack", Dialect::ArcMessagePack),
     write("/api/v1/msgpack", Dialect::ArcMessagePack),
+    write("/api/v1/write/json", Dialect::Json),
     route("/api/v1/flush", "POST, OPTIONS", Endpoint::Flush),
     route("/api/v1/tables", "GET, HEAD, OPTIONS", Endpoint::Tables),
     route("/api/v3/configure/database", "DELETE, GET, HEAD, POST, OPTIONS", Endpoint::Databases),

@@ -20,6 +20,8 @@ pub mod line_protocol;
 
 pub mod msgpack;
 
+pub mod json;
+
 use std::fmt;
 
 use crate::gather::AppendError;
@@ -33,6 +35,8 @@ pub use precision::Precision;
 pub enum Format {
     /// InfluxDB line protocol; `schemas/wire/line_protocol.ebnf`.
     LineProtocol,
+    /// Telegraf's JSON, and the shapes of MessagePack in it; `schemas/wire/json.md`.
+    Json,
     /// Arc's and Telegraf's MessagePack shapes; `schemas/wire/msgpack.md`.
     MessagePack,
     /// Line protocol as QuestDB's clients write it; see [`line_protocol::decode_questdb`].
@@ -42,7 +46,7 @@ pub enum Format {
 /// What a decoder knows besides the body; nothing of it changes while a body is decoded.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// Unit of the timestamps in a line-protocol body.
+    /// Unit of the timestamps in a body of line protocol or JSON.
     pub precision: Precision,
     /// Time of rows that carry none; one for the whole body.
     pub received: Timestamp,
@@ -90,7 +94,7 @@ impl Report {
 /// One row that was not taken: where it stands and why.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rejection {
-    /// Line protocol: physical line, from 1. MessagePack: row of the body, from 1.
+    /// Line protocol: physical line, from 1. Other formats: row of the body, from 1.
     pub line: u64,
     /// First byte of the row in the inflated body.
     pub start: usize,
@@ -105,6 +109,8 @@ pub struct Rejection {
 pub enum Reason {
     /// The columns refused it.
     Append(AppendError),
+    /// The item is not a row of JSON.
+    Json(json::ItemError),
     /// The line is not line protocol.
     LineProtocol(line_protocol::LineError),
     /// The item is not a row of MessagePack.
@@ -115,6 +121,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Append(error) => error.fmt(f),
+            Self::Json(error) => error.fmt(f),
             Self::LineProtocol(error) => error.fmt(f),
             Self::MessagePack(error) => error.fmt(f),
         }

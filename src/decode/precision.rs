@@ -18,6 +18,10 @@ use std::ops::Range;
 
 use crate::timestamp::Timestamp;
 
+/// 2^64 and 2^84, which scale a fraction to an integer without rounding it.
+const TWO_POW_64: f64 = 18_446_744_073_709_551_616.0;
+const TWO_POW_84: f64 = TWO_POW_64 * 1_048_576.0;
+
 /// Unit of the timestamps in a body.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Precision {
@@ -79,7 +83,7 @@ impl Precision {
     }
 
     /// Nanoseconds in the unit of `value`.
-    fn unit_ns(self, value: i64) -> i64 {
+    pub(super) fn unit_ns(self, value: i64) -> i64 {
         match self {
             Self::Auto => match value.unsigned_abs() / 1_000_000_000 {
                 0..5 => 1_000_000_000,
@@ -131,4 +135,45 @@ pub fn from_magnitude(value: i64) -> Option<Timestamp> {
         Some(unit) => Timestamp::from_us(value.checked_mul(unit.us)?),
         None => Some(Timestamp::from_ns(value)),
     }
+}
+
+/// The time of nanoseconds above `i64::MAX`.
+pub fn from_unsigned_ns(ns: u64) -> Timestamp {
+    let us = i64::try_from(ns / 1_000).unwrap_or(i64::MAX);
+    Timestamp { us, ns: u16::try_from(ns % 1_000).unwrap_or_default() }
+}
+
+/// The time a float means in `unit`, rounded down to a nanosecond; by `Auto`, in the unit that its
+/// magnitude says (see [`whole_unit`]). No digit of the float is lost on the way: 1700000000.5 is
+/// exact, and so is a whole number of nanoseconds.
+///
+/// `None` for NaN, and outside the years 0001 to 9999.
+pub fn from_float(value: f64, unit: Precision) -> Option<Timestamp> {
+    if !value.is_finite() {
+        return None;
+    }
+    let magnitude = value.abs();
+    let unit_ns = match (unit, magnitude) {
+        (Precision::Auto, ..1e10) => 1_000_000_000,
+        (Precision::Auto, ..1e13) => 1_000_000,
+        (Precision::Auto, ..1e16) => 1_000,
+        (Precision::Auto, _) => 1,
+        _ => unit.unit_ns(0),
+    };
+    let scaled = magnitude.fract() * TWO_POW_84;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "rounded towards zero on purpose; `rest` says whether anything was lost"
+    )]
+    let (whole, fraction) = (magnitude as i128, scaled as u128);
+    // Below 2^84 times below 2^42.
+    let below = fraction * u128::from(unit_ns.unsigned_abs());
+    let rest = scaled.fract() != 0.0 || below << 44 != 0;
+    let below = i128::try_from(below >> 84).ok()?;
+    let ns = whole.checked_mul(i128::from(unit_ns))?.checked_add(below)?;
+    let ns = if value < 0.0 { -ns - i128::from(rest) } else { ns };
+    let us = i64::try_from(ns.div_euclid(1_000)).ok()?;
+    let below = u16::try_from(ns.rem_euclid(1_000)).ok()?;
+    Timestamp::from_us(us).map(|it| Timestamp { ns: below, ..it })
 }

@@ -6,7 +6,7 @@
 use super::rejected;
 use crate::decode::cursor::Body;
 use crate::decode::{Context, Format, Precision, Reason, Rejection, Report};
-use crate::decode::{line_protocol, msgpack};
+use crate::decode::{json, line_protocol, msgpack};
 use crate::error::ClientError;
 use crate::gather::{Atomicity, Registry, Tables};
 use crate::timestamp::Timestamp;
@@ -20,7 +20,7 @@ pub struct WriteRequest<'a> {
     pub database: &'a str,
     /// Its format.
     pub format: Format,
-    /// Unit of its timestamps, for line protocol.
+    /// Unit of its timestamps, for line protocol and JSON.
     pub precision: Precision,
     /// Whether one refused row refuses all of them.
     pub atomic: bool,
@@ -59,12 +59,14 @@ impl Applied {
     }
 }
 
-/// Decodes `body`, which is inflated, into `tables`. Slack is appended to it and taken off again.
+/// Decodes `body`, which is inflated, into `tables`; JSON is read in `scratch`. Slack is appended
+/// to the body and taken off again.
 ///
 /// # Errors
 /// `TooManyDatabases`. A refused row is no error.
 pub(super) fn apply(
     tables: &mut Tables,
+    scratch: &mut json::Scratch,
     registry: &Registry,
     request: &WriteRequest<'_>,
     circumstances: Circumstances,
@@ -82,6 +84,7 @@ pub(super) fn apply(
     let len = body.len();
     let bytes = Body::new(body);
     match request.format {
+        Format::Json => json::decode(bytes, &context, scratch, database, &mut report),
         Format::LineProtocol => line_protocol::decode(bytes, &context, database, &mut report),
         Format::MessagePack => msgpack::decode(bytes, &context, database, &mut report),
         Format::QuestDb => {

@@ -9,7 +9,7 @@ use crate::journal;
 use crate::schema::{ColumnKind, Role};
 
 const FORMATS: &[(u8, Format)] =
-    &[(1, Format::LineProtocol), (2, Format::MessagePack), (5, Format::QuestDb)];
+    &[(1, Format::LineProtocol), (2, Format::MessagePack), (3, Format::Json), (5, Format::QuestDb)];
 
 const PRECISIONS: &[(u8, Precision)] = &[
     (1, Precision::Auto),

@@ -29,6 +29,7 @@ use super::publisher::{Publisher, TableRows, by_table, committed, with_sources};
 use super::retries::{Retries, recycle};
 use super::shard::{Sealed, saturated};
 use crate::decode::inflate::{Encoding, Inflater};
+use crate::decode::json;
 use crate::error::{BusyReason, ServerError, WriteError};
 use crate::gather::{Column, Measurement, Registry, Tables};
 use crate::journal::{self, Columns, Entry, Journal, JournalError, Record, Recovered, Write};
@@ -249,6 +250,7 @@ struct Replay<'a> {
     /// Whether what cannot be as it was is taken as it is.
     is_salvage: bool,
     inflater: Inflater,
+    scratch: json::Scratch,
     body: Vec<u8>,
     last_sequence: u64,
     report: ReplayReport,
@@ -276,6 +278,7 @@ impl<'a> Replay<'a> {
             shards: BTreeMap::new(),
             is_salvage: false,
             inflater: Inflater::default(),
+            scratch: json::Scratch::default(),
             body: Vec::new(),
             last_sequence: 0,
             report: ReplayReport::default(),
@@ -338,7 +341,8 @@ impl<'a> Replay<'a> {
         let registry = self.registry;
         let tables =
             self.shards.entry(write.shard).or_insert_with(|| Tables::new(Arc::clone(registry)));
-        let applied = apply(tables, registry, &request, circumstances, &mut self.body)
+        let Self { scratch, body, .. } = self;
+        let applied = apply(tables, scratch, registry, &request, circumstances, body)
             .map_err(|error| failed(record, &error.to_string()))?;
         let report = &applied.report;
         let found = (saturated(report.accepted), saturated(report.rejected), report.digest());

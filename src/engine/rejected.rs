@@ -7,7 +7,7 @@
 //! | `measurement` | tag   | string  | what the row was meant for, where that can be told        |
 //! | `line`        | field | integer | line protocol: physical line; others: row of the body     |
 //! | `reason`      | field | string  | why, as the answer says it                                |
-//! | `row`         | field | string  | line protocol: the line, cut at 4 KiB                     |
+//! | `row`         | field | string  | line protocol, JSON: the line or row, cut at 4 KiB        |
 //! | `row_hex`     | field | string  | MessagePack: the bytes of the row, cut at 4 KiB, in hex   |
 
 use std::fmt::Write as _;
@@ -102,7 +102,7 @@ fn keep_row(
     table.append_str(reason, &rejection.reason.to_string())?;
     let row = row.get(..ROW_BYTES_MAX).unwrap_or(row);
     let (name, text) = match request.format {
-        Format::LineProtocol | Format::QuestDb => {
+        Format::Json | Format::LineProtocol | Format::QuestDb => {
             ("row", String::from_utf8_lossy(row).into_owned())
         }
         Format::MessagePack => ("row_hex", hex(row)),

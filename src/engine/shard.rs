@@ -22,8 +22,8 @@ use super::codes;
 use super::flusher::Event;
 use super::rejected::Allowance;
 use super::retries::{Claim, Open};
-use crate::decode::Report;
 use crate::decode::inflate::Encoding;
+use crate::decode::{Report, json};
 use crate::error::{BusyReason, WriteError};
 use crate::gather::{Chunk, Registry, Tables};
 use crate::journal::{Entry, Journal, Reservation, Ticket, Write};
@@ -130,6 +130,8 @@ pub struct Shard {
     budget: Arc<Budget>,
     events: mpsc::Sender<Event>,
     commands: Option<async_mpsc::UnboundedReceiver<Command>>,
+    /// What JSON is read in.
+    scratch: json::Scratch,
     /// For rows that are refused.
     allowance: Allowance,
     /// Whether rows came since the last seal.
@@ -148,6 +150,7 @@ impl Shard {
             budget: Arc::clone(&engine.budget),
             events: engine.events.clone(),
             commands: commands.get_mut(index).and_then(Option::take),
+            scratch: json::Scratch::default(),
             allowance: Allowance::new(engine.limits().rejected_per_second_max, monotonic_clock()),
             is_dirty: false,
         }
@@ -211,7 +214,8 @@ impl Shard {
             is_stored: stored_at.is_some(),
         };
         let bytes = if encoding == Encoding::Identity { &mut received } else { inflated };
-        let applied = apply(&mut self.tables, &self.registry, request, circumstances, bytes)?;
+        let Self { tables, scratch, registry, .. } = self;
+        let applied = apply(tables, scratch, registry, request, circumstances, bytes)?;
         self.allowance.take(applied.rejected_kept);
         let answer = answer(&applied.report, bytes);
         let record = match stored_at {

@@ -101,14 +101,13 @@ fn insist<T>(mut act: impl FnMut() -> io::Result<T>) -> T {
 #[test]
 fn a_block_file_holds_what_was_written_whatever_the_disk_takes_at_a_time() {
     for seed in 0..200 {
-        println!("seed {seed}");
         let mut random = Random(seed);
         let disk = Picky::new(random.next());
         let mut file = BlockFile::new(disk.clone());
         // What is known of each byte: those behind the last one written may be anything.
         let mut expected: Vec<Option<u8>> = Vec::new();
         let mut at = 0;
-        for _ in 0..1 + random.index(20) {
+        for _ in 0..=random.index(20) {
             let longest = [64, 5_000, 700_000][random.index(3)];
             let written: Vec<u8> =
                 (0..random.index(longest)).map(|_| random.next().to_le_bytes()[0]).collect();
@@ -126,9 +125,12 @@ fn a_block_file_holds_what_was_written_whatever_the_disk_takes_at_a_time() {
                 insist(|| file.flush());
                 let bytes = disk.bytes.lock().unwrap();
                 for (at, (found, expected)) in bytes.iter().zip(&expected).enumerate() {
-                    assert!(expected.is_none_or(|it| it == *found), "byte {at} of {end}");
+                    assert!(
+                        expected.is_none_or(|it| it == *found),
+                        "seed {seed}: byte {at} of {end}"
+                    );
                 }
-                assert!(bytes.len() >= end, "all of it was written");
+                assert!(bytes.len() >= end, "seed {seed}: all of it was written");
             }
             if random.below(5) == 0 {
                 at = random.index(expected.len() + 1);

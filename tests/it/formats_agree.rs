@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use peristyle::decode::cursor::Body;
+use peristyle::decode::json::{self, Scratch};
 use peristyle::decode::{Context, Precision, Report, line_protocol, msgpack};
 use peristyle::gather::Atomicity;
 use peristyle::limits::Limits;
@@ -121,6 +122,48 @@ fn messages(rows: &[Row]) -> Vec<u8> {
     body
 }
 
+fn to_json(row: &Row) -> String {
+    let string = |text: &str| format!("\"{}\"", escape(text, &['"', '\\']).replace('\n', "\\n"));
+    let tags = row.tags.iter().map(|(key, value)| format!("{}:{}", string(key), string(value)));
+    let fields = row.fields.iter().map(|(key, value)| {
+        let value = match value {
+            Value::Int(value) => value.to_string(),
+            Value::Float(value) => format!("{value:?}"),
+            Value::Bool(value) => value.to_string(),
+            Value::Str(value) => string(value),
+            other => unreachable!("{other:?} is not generated"),
+        };
+        format!("{}:{value}", string(key))
+    });
+    format!(
+        "{{\"fields\":{{{}}},\"name\":{},\"tags\":{{{}}},\"timestamp\":{}}}",
+        fields.collect::<Vec<_>>().join(","),
+        string(&row.measurement),
+        tags.collect::<Vec<_>>().join(","),
+        row.time_ns
+    )
+}
+
+/// A batch of Telegraf's.
+fn batch(rows: &[Row]) -> Vec<u8> {
+    let rows: Vec<String> = rows.iter().map(to_json).collect();
+    format!("{{\"metrics\":[{}]}}", rows.join(",")).into_bytes()
+}
+
+/// A document on each line.
+fn documents(rows: &[Row]) -> Vec<u8> {
+    rows.iter().map(|row| to_json(row) + "\n").collect::<String>().into_bytes()
+}
+
+fn decode_json(
+    body: Body<'_>,
+    context: &Context<'_>,
+    database: &mut peristyle::gather::Database,
+    report: &mut Report,
+) {
+    json::decode(body, context, &mut Scratch::default(), database, report);
+}
+
 type Decode = fn(Body<'_>, &Context<'_>, &mut peristyle::gather::Database, &mut Report);
 
 /// The tables after these bodies, rows in the order they came in, by measurement.
@@ -151,10 +194,12 @@ fn by_measurement(rows: Vec<Row>) -> BTreeMap<String, Vec<Row>> {
 
 proptest! {
     #[test]
-    fn line_protocol_and_messagepack_agree(rows in vec(row(), 1..40)) {
+    fn all_formats_agree(rows in vec(row(), 1..40)) {
         let expected = by_measurement(rows.clone());
         prop_assert_eq!(&decoded(line_protocol::decode, vec![lines(&rows)]), &expected);
         prop_assert_eq!(&decoded(msgpack::decode, vec![messages(&rows)]), &expected);
+        prop_assert_eq!(&decoded(decode_json, vec![batch(&rows)]), &expected);
+        prop_assert_eq!(&decoded(decode_json, vec![documents(&rows)]), &expected);
     }
 
     #[test]
@@ -165,20 +210,23 @@ proptest! {
         prop_assert_eq!(whole, split);
         let whole = decoded(msgpack::decode, vec![messages(&rows)]);
         let split = decoded(msgpack::decode, vec![messages(first), messages(second)]);
-        prop_assert_eq!(whole, split);
+        prop_assert_eq!(&whole, &split);
+        let split = decoded(decode_json, vec![batch(first), documents(second)]);
+        prop_assert_eq!(&whole, &split);
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// Body over HTTP, through both formats, to Parquet, and read back.
+    /// Body over HTTP, through every format, to Parquet, and read back.
     #[test]
     fn what_was_sent_is_what_is_read(rows in vec(row(), 1..60)) {
         let live = Live::start();
         for (database, target, body) in [
             ("l", "/write?db=l", lines(&rows)),
             ("m", "/api/v1/write/msgpack?db=m", messages(&rows)),
+            ("j", "/api/v1/write/json?db=j&precision=ns", batch(&rows)),
         ] {
             let answer = live.post(target, body);
             prop_assert_eq!((answer.status, answer.header("x-peristyle-rejected")), (204, None));

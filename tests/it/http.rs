@@ -10,6 +10,7 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use peristyle::accept::route::{Dialect, Endpoint, ROUTES};
 use peristyle::accept::{RunningServer, Server, Timeouts};
+use peristyle::decode::Format;
 use peristyle::engine::{Engine, Options, REJECTED};
 use peristyle::limits::Limits;
 use simd_json::prelude::*;
@@ -78,6 +79,7 @@ fn start_with(wish: &Wish) -> Fixture {
 /// A row that each format takes: `cpu v=1` in line protocol, `{m: "cpu", fields: {v: 1}}`.
 fn row(dialect: Dialect) -> &'static [u8] {
     match dialect {
+        Dialect::Json => br#"{"m":"cpu","fields":{"v":1.0}}"#,
         Dialect::ArcMessagePack => b"\x82\xa1m\xa3cpu\xa6fields\x81\xa1v\xcb\x3f\xf0\0\0\0\0\0\0",
         _ => b"cpu v=1\n",
     }
@@ -510,7 +512,7 @@ fn a_kind_conflict_is_told_in_each_clients_words() {
     let mut client = fixture.client();
     let conflict = "field type conflict: input field \"v\" on measurement \"m\" is type float, \
                     already exists as type integer";
-    for (path, _) in write_paths().filter(|(_, it)| *it != Dialect::ArcMessagePack) {
+    for (path, _) in write_paths().filter(|(_, it)| it.format() == Format::LineProtocol) {
         check_stored(&client.post(&format!("{path}?db=a"), "m v=1i"));
     }
 
@@ -603,6 +605,20 @@ fn arcs_endpoints_keep_what_is_good_and_refuse_what_is_unreadable() {
     check_error(&client.post("/api/v1/write?db=a", "broken"), 400, "unable to parse 'broken'");
     let answer = client.post("/api/v1/write/msgpack", b"\xc1");
     check_error(&answer, 400, "Invalid MessagePack payload: ");
+    let body =
+        r#"{"metrics":[{"name":"j","fields":{"v":1}},{"name":"j","fields":{"v":[]}},{"name""#;
+    let answer = client.post("/api/v1/write/json?db=a", body);
+    assert_eq!((answer.status, json(&answer)["rejected"].as_u64()), (200, Some(2)));
+    assert_eq!(answer.header("x-peristyle-rejected"), Some("2"));
+    let reason = "row 2: expected a scalar for \"v\", found an array at byte 68";
+    assert_eq!(answer.header("x-peristyle-reject-reason"), Some(reason));
+    for body in ["{", "null", "{\"v\":1}", "cpu v=1"] {
+        let answer = client.post("/api/v1/write/json?db=a", body);
+        check_error(&answer, 400, "Invalid JSON payload: row 1: ");
+    }
+    // What was read and not stored is no reason to send it again.
+    let answer = client.post("/api/v1/write/json?db=a", r#"{"name":"j","fields":{"v":NaN}}"#);
+    assert_eq!((answer.status, answer.header("x-peristyle-rejected")), (200, Some("1")));
 }
 
 #[test]
@@ -614,7 +630,9 @@ fn an_empty_body_is_what_each_client_expects() {
             let answer = client.post(path, body);
             match dialect {
                 Dialect::V3 => check_error(&answer, 400, "incoming write was empty"),
-                Dialect::ArcMessagePack => check_error(&answer, 400, "Empty payload"),
+                Dialect::Json | Dialect::ArcMessagePack => {
+                    check_error(&answer, 400, "Empty payload");
+                }
                 _ => check_stored(&answer),
             }
         }
@@ -801,6 +819,7 @@ fn tables_and_metrics_count_rows() {
         "# TYPE peristyle_rows_accepted_total counter",
         "peristyle_rows_accepted_total{format=\"line_protocol\"} 3",
         "peristyle_rows_rejected_total{format=\"line_protocol\"} 1",
+        "peristyle_rows_accepted_total{format=\"json\"} 0",
         "peristyle_rows_accepted_total{format=\"msgpack\"} 0",
         "peristyle_answers_total{class=\"client_error\"} 1",
     ] {

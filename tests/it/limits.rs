@@ -12,6 +12,8 @@
 //! | `tables_per_database_max` | `CASES`                                                           |
 //! | `databases_max`           | `a_database_too_many_is_refused_however_it_is_named`              |
 //! | `msgpack_depth_max`       | `CASES`; by its default: `msgpack.rs`                             |
+//! | `json_depth_max`          | `CASES`                                                           |
+//! | `json_marks_max`          | `CASES`                                                           |
 //! | `reported_errors_max`     | `rows_beyond_the_reported_ones_are_counted`                       |
 //! | `rejected_per_second_max` | `rejected.rs` `a_shard_keeps_so_many_in_a_second`                   |
 //! | `series_per_table_max`    | `a_cache_that_starts_afresh_changes_no_row`                       |
@@ -22,12 +24,13 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use peristyle::decode::cursor::Body;
-use peristyle::decode::{Context, Format, Precision, Report, line_protocol, msgpack};
+use peristyle::decode::{Context, Format, Precision, Report, json, line_protocol, msgpack};
 use peristyle::gather::Atomicity;
 use peristyle::limits::Limits;
 use peristyle::schema::Unsigned;
 use rmpv::Value as Tree;
 
+use crate::json_bodies;
 use crate::lines::received;
 use crate::live::Live;
 use crate::msgpack_bodies::{array, encode, map};
@@ -41,6 +44,8 @@ const SMALL: [Limits; 2] = [
         columns_per_table_max: 4,
         tables_per_database_max: 3,
         msgpack_depth_max: 5,
+        json_depth_max: 6,
+        json_marks_max: 200,
         ..Limits::DEFAULT
     },
     Limits {
@@ -49,6 +54,8 @@ const SMALL: [Limits; 2] = [
         columns_per_table_max: 70,
         tables_per_database_max: 20,
         msgpack_depth_max: 9,
+        json_depth_max: 12,
+        json_marks_max: 1_000,
         ..Limits::DEFAULT
     },
 ];
@@ -66,6 +73,10 @@ fn write(shard: &mut Shard, format: Format, body: &[u8]) -> Report {
     shard.write(Atomicity::Rows, |database| {
         let body = Body::new(&mut buffer);
         match format {
+            Format::Json => {
+                let scratch = &mut json::Scratch::default();
+                json::decode(body, &context, scratch, database, &mut report);
+            }
             Format::LineProtocol => line_protocol::decode(body, &context, database, &mut report),
             Format::MessagePack => msgpack::decode(body, &context, database, &mut report),
             Format::QuestDb => {
@@ -123,6 +134,22 @@ const DEPTH: Case = Case {
     max: |limits| limits.msgpack_depth_max,
     reason: |max| format!("expected at most {max} levels of nesting, found more at byte "),
     ..COLUMNS
+};
+
+const JSON_NAME: Case = Case { format: Format::Json, ..NAME };
+
+const JSON_STRING: Case = Case { format: Format::Json, ..STRING };
+
+const JSON_COLUMNS: Case = Case { format: Format::Json, ..COLUMNS };
+
+const JSON_DEPTH: Case =
+    Case { format: Format::Json, max: |limits| limits.json_depth_max, ..DEPTH };
+
+const JSON_MARKS: Case = Case {
+    format: Format::Json,
+    max: |limits| limits.json_marks_max,
+    reason: |max| format!("expected at most {max} punctuation marks in one document, found more"),
+    ..LINES
 };
 
 const CASES: &[Case] = &[
@@ -220,6 +247,108 @@ const CASES: &[Case] = &[
         ..DEPTH
     },
     Case {
+        name: "json measurement",
+        piece: |n| json(&row_tree(&text(n), [], [("v", 1.into())]), 1),
+        ..JSON_NAME
+    },
+    Case {
+        name: "json field name",
+        piece: |n| json(&row_tree("m", [], [(&*text(n), 1.into())]), 1),
+        ..JSON_NAME
+    },
+    Case {
+        name: "json field name of objects",
+        piece: |n| json(&row_tree("m", [], [("a", map([(&*text(n - 2), 1.into())]))]), 1),
+        ..JSON_NAME
+    },
+    Case {
+        name: "json tag name",
+        piece: |n| json(&row_tree("m", [(&*text(n), "a")], [("v", 1.into())]), 1),
+        ..JSON_NAME
+    },
+    Case {
+        name: "json tag value",
+        piece: |n| json(&row_tree("m", [("a", &*text(n))], [("v", 1.into())]), 1),
+        ..JSON_NAME
+    },
+    Case {
+        name: "json column name",
+        piece: |n| json(&columns_tree("m", [(&*text(n), 1.into())]), 2),
+        refused: 2,
+        ..JSON_NAME
+    },
+    Case {
+        name: "json tag value of columns",
+        piece: |n| json(&columns_tree("m", [("tag", text(n).into()), ("v", 1.into())]), 2),
+        refused: 2,
+        ..JSON_NAME
+    },
+    Case {
+        name: "json string",
+        piece: |n| json(&row_tree("m", [], [("s", text(n).into())]), 1),
+        ..JSON_STRING
+    },
+    Case {
+        name: "json strings",
+        piece: |n| json(&columns_tree("m", [("s", text(n).into())]), 2),
+        refused: 2,
+        ..JSON_STRING
+    },
+    Case {
+        name: "json fields",
+        piece: |n| {
+            let names: Vec<String> = (0..n).map(|at| format!("f{at}")).collect();
+            json(&row_tree("m", [], names.iter().map(|name| (&**name, 1.into()))), 1)
+        },
+        ..JSON_COLUMNS
+    },
+    Case {
+        name: "json columns",
+        piece: |n| {
+            let names: Vec<String> = (0..n).map(|at| format!("f{at}")).collect();
+            json(&columns_tree("m", names.iter().map(|name| (&**name, 1.into()))), 2)
+        },
+        refused: 2,
+        ..JSON_COLUMNS
+    },
+    Case {
+        name: "a json row in arrays",
+        // The row and its fields are two levels.
+        piece: |n| {
+            let row = row_tree("m", [], [("v", 1.into())]);
+            json(&(2..n).fold(row, |inner, _| array([inner])), 1)
+        },
+        ..JSON_DEPTH
+    },
+    Case {
+        name: "json columns in arrays",
+        piece: |n| {
+            let columns = columns_tree("m", [("v", 1.into())]);
+            json(&(3..n).fold(columns, |inner, _| array([inner])), 2)
+        },
+        // The arrays are too deep, or the item is, whose rows count.
+        refused: 2,
+        ..JSON_DEPTH
+    },
+    Case {
+        name: "json fields in objects",
+        piece: |n| {
+            let nested = (2..n).fold(Tree::from(1), |inner, _| map([("", inner)]));
+            json(&row_tree("m", [], [("v", nested)]), 1)
+        },
+        ..JSON_DEPTH
+    },
+    Case {
+        name: "json punctuation",
+        // Without commas in the string there are 22; they count wherever they stand.
+        piece: |n| {
+            let commas = ",".repeat(n - 22);
+            let row = format!(r#"{{"m":"m","x":"{commas}","fields":{{"v":1}}}}"#);
+            ((row + "\n").into(), 1)
+        },
+        ..JSON_MARKS
+    },
+    Case {
         name: "an ignored value",
         piece: |n| {
             let nested = (2..n).fold(array([1]), |inner, _| array([inner]));
@@ -251,9 +380,21 @@ fn row<'a>(
     tags: impl IntoIterator<Item = (&'a str, &'a str)>,
     fields: impl IntoIterator<Item = (&'a str, Tree)>,
 ) -> (Vec<u8>, u64) {
+    (encode(&row_tree(measurement, tags, fields)), 1)
+}
+
+fn row_tree<'a>(
+    measurement: &str,
+    tags: impl IntoIterator<Item = (&'a str, &'a str)>,
+    fields: impl IntoIterator<Item = (&'a str, Tree)>,
+) -> Tree {
     let tags = map(tags.into_iter().map(|(name, value)| (name, value.into())));
-    let pairs = [("m", measurement.into()), ("tags", tags), ("fields", map(fields))];
-    (encode(&map(pairs)), 1)
+    map([("m", measurement.into()), ("tags", tags), ("fields", map(fields))])
+}
+
+/// A document of so many rows.
+fn json(tree: &Tree, rows: u64) -> (Vec<u8>, u64) {
+    (json_bodies::compact(tree), rows)
 }
 
 /// One item of two rows, `tag` being a tag.
@@ -261,11 +402,14 @@ fn columns<'a>(
     measurement: &str,
     values: impl IntoIterator<Item = (&'a str, Tree)>,
 ) -> (Vec<u8>, u64) {
+    (encode(&columns_tree(measurement, values)), 2)
+}
+
+fn columns_tree<'a>(measurement: &str, values: impl IntoIterator<Item = (&'a str, Tree)>) -> Tree {
     let columns =
         map(values.into_iter().map(|(name, value)| (name, array([value.clone(), value]))));
     let tag_keys = array(["tag"]);
-    let pairs = [("m", measurement.into()), ("tag_keys", tag_keys), ("columns", columns)];
-    (encode(&map(pairs)), 2)
+    map([("m", measurement.into()), ("tag_keys", tag_keys), ("columns", columns)])
 }
 
 #[test]

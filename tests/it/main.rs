@@ -28,6 +28,10 @@ mod inspect;
 
 mod journal;
 
+mod json;
+
+mod json_bodies;
+
 mod layout;
 
 mod limits;

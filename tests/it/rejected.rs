@@ -53,6 +53,23 @@ fn a_refused_row_of_messagepack_is_kept_in_hex() {
 }
 
 #[test]
+fn a_refused_row_of_json_is_kept_as_it_was_received() {
+    let live = Live::start();
+    let body =
+        "{\"metrics\":[{\"m\":\"a\",\"fields\":{\"s\":\"\\u00e9\\ud800\"}}]}\n{\"m\": oops}\n";
+    live.post("/api/v1/write/json?db=a", body);
+    assert_eq!(
+        refused(&live, "a"),
+        [
+            "endpoint=/api/v1/write/json line=1 reason=expected an escape of RFC 8259, found \
+             another for \"s\" at byte 35 row={\"m\":\"a\",\"fields\":{\"s\":\"\\u00e9\\ud800\"}}",
+            "endpoint=/api/v1/write/json line=2 reason=not JSON: expected a value, found 'o' at \
+             byte 60 row={\"m\": oops}",
+        ]
+    );
+}
+
+#[test]
 fn what_is_kept_of_a_row_is_cut_at_4_kib() {
     let live = Live::start();
     for (bytes, kept) in [(4095, 4095), (4096, 4096), (4097, 4096)] {

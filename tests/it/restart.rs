@@ -60,6 +60,29 @@ fn what_was_acknowledged_is_there_without_a_flush() {
     assert_eq!(live.rows("a"), read_rows(copy.path(), "a"));
 }
 
+/// JSON is decoded in a copy; what the journal has is the body as it was received, escapes and all.
+#[test]
+fn bodies_of_json_are_replayed_as_they_were_received() {
+    let live = Live::start();
+    for index in 0..20 {
+        let body = r#"{"metrics":[{"fields":{"s":"\u00e9 9","v":1e999},"name":"a"},{"fields":
+            {"s":"\"9\n"},"name":"a","tags":{"h":"x\\"},"timestamp":9}]}
+            {"name":"a","timestamp":9,"fields":{"n":9}}"#;
+        let body = body.replace('9', &index.to_string()).replace("1e", "1e99");
+        let path = if index % 2 == 0 {
+            "/api/v1/write/json?db=a"
+        } else {
+            "/api/v1/write/json?db=a&precision=ms"
+        };
+        let answer = live.post(path, body);
+        assert_eq!((answer.status, answer.header("x-peristyle-rejected")), (200, Some("1")));
+    }
+    let copy = killed(&live);
+    recover(&copy, |_| {});
+    assert_eq!(count(&copy, "a"), 40);
+    assert_eq!(live.rows("a"), read_rows(copy.path(), "a"));
+}
+
 #[test]
 fn what_is_published_is_not_replayed() {
     let live = Live::start();

@@ -198,7 +198,11 @@ fn kinds_toml_holds_every_kind() {
         let row = table.get(kind.name()).and_then(|row| row.as_table()).expect(name);
         let mut keys: Vec<&str> = row.keys().map(String::as_str).collect();
         keys.sort_unstable();
-        assert_eq!(keys, ["arrow", "line_protocol", "message_pack", "parquet", "takes"], "{name}");
+        assert_eq!(
+            keys,
+            ["arrow", "json", "line_protocol", "message_pack", "parquet", "takes"],
+            "{name}"
+        );
         for other in row.get("takes").and_then(|it| it.as_table()).unwrap().keys() {
             assert!(ColumnKind::from_name(other).is_some(), "{name} takes {other}");
         }

@@ -83,7 +83,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("object_store", &["publish"]),
     ("parquet", &["persist"]),
     ("rmp", &["decode"]),
-    ("simd_json", &["accept", "inspect", "publish", "schema"]),
+    ("simd_json", &["accept", "decode", "inspect", "publish", "schema"]),
     ("socket2", &["accept"]),
     ("tokio", &["accept", "engine", "journal", "serve"]),
     ("tracing", &["accept", "engine", "inspect", "journal", "main", "persist", "publish", "serve"]),

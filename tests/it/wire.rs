@@ -430,6 +430,27 @@ fn rows_of_msgpack() -> (Vec<u8>, [&'static str; 10]) {
     (encode(&array(rows)), kinds.map(|(_, reason)| reason))
 }
 
+fn rows_of_json() -> (Vec<u8>, [&'static str; 10]) {
+    let kinds: Kinds<&str> = [
+        (r#"{"fields":{"v":1.5}}"#, "expected key \"m\", found none"),
+        (r#"{"m":"cpu","fields":5}"#, "expected an object or an array for \"fields\""),
+        ("5", "expected an object or an array, found an integer"),
+        (r#"{"m":"cpu","t":"x","fields":{"v":1.5}}"#, "expected a number or an RFC 3339 time"),
+        (r#"{"m":"cpu","t":1e300,"fields":{"v":1.5}}"#, "expected a time in the years 1 to 9999"),
+        (r#"{"m":"cpu","fields":{"v":[1,2]}}"#, "expected a scalar for \"v\", found an array"),
+        (r#"{"m":"cpu","fields":{"v":"text"}}"#, "field type conflict"),
+        (r#"{"m":"cpu","fields":{"v":1e999}}"#, "expected a float of 64 bits, found a larger one"),
+        (r#"{"m":"cpu","name":"cpu","fields":{"v":1.5}}"#, "expected either \"m\" or \"name\""),
+        (r#"{"m":"cpu","fields":{}}"#, "no usable field left"),
+    ];
+    let rows = (0..ROWS).map(|at| match kinds.get(at / BAD_EVERY % 10) {
+        Some((bad, _)) if at % BAD_EVERY == BAD_EVERY - 1 => format!("{bad}\n"),
+        _ => format!("{{\"m\":\"cpu\",\"t\":{at},\"fields\":{{\"v\":{at}.5}}}}\n"),
+    });
+    let body: String = rows.collect();
+    (body.into_bytes(), kinds.map(|(_, reason)| reason))
+}
+
 /// The shape in which rows are told.
 enum Shape {
     /// `error` in InfluxDB 1's words.
@@ -446,12 +467,13 @@ enum Shape {
 #[test]
 fn fifty_bad_rows_of_ten_kinds_are_told_one_by_one_and_cost_nothing_else() {
     type Body = fn() -> (Vec<u8>, [&'static str; 10]);
-    let cases: [(&str, Body, Shape); 5] = [
+    let cases: [(&str, Body, Shape); 6] = [
         ("/write?db=d", lines, Shape::V1),
         ("/api/v2/write?bucket=d", lines, Shape::V2),
         ("/api/v3/write_lp?db=d&precision=ns", lines, Shape::V3),
         ("/api/v1/write/line-protocol?db=d", lines, Shape::Arc),
         ("/api/v1/write/msgpack?db=d", rows_of_msgpack, Shape::Arc),
+        ("/api/v1/write/json?db=d", rows_of_json, Shape::Arc),
     ];
     for (target, body, shape) in cases {
         let live = Live::start();
@@ -472,8 +494,11 @@ fn fifty_bad_rows_of_ten_kinds_are_told_one_by_one_and_cost_nothing_else() {
             };
             assert!(message.starts_with(words), "{target}: {message}, not {words}");
         }
-        let next =
-            if target.contains("msgpack") { rows_of_msgpack_once() } else { "cpu v=1 1".into() };
+        let next = match target {
+            _ if target.contains("msgpack") => rows_of_msgpack_once(),
+            _ if target.contains("json") => r#"{"m":"cpu","fields":{"v":1.5}}"#.into(),
+            _ => "cpu v=1 1".into(),
+        };
         assert_eq!(client.post(target, next).status, 204, "the next batch goes through");
         assert_eq!(live.rows("d").len(), 4_951, "{target}");
         let kept = read_all_rows(live.directory.path(), "d");
@@ -603,6 +628,10 @@ impl Disk for GatedDisk {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(GatedFile { file: LocalDisk.open(path)?, disk: self.clone() }))
+    }
+
+    fn open_synced(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(GatedFile { file: LocalDisk.open_synced(path)?, disk: self.clone() }))
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {

@@ -32,7 +32,7 @@ pub struct Outcome {
 
 /// What a column of a measurement is, once a row with it was taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Tag,
     Bool,
     Int,
@@ -42,7 +42,7 @@ enum Kind {
     Time,
 }
 
-type Kinds = HashMap<(String, String), Kind>;
+pub(super) type Kinds = HashMap<(String, String), Kind>;
 
 /// Reads one value; `None` when the body breaks in it.
 fn tree(rest: &mut &[u8]) -> Option<Tree> {
@@ -149,7 +149,7 @@ fn depth(tree: &Tree) -> usize {
 }
 
 /// The bytes of a string or of binary.
-fn bytes(tree: &Tree) -> Option<&[u8]> {
+pub(super) fn bytes(tree: &Tree) -> Option<&[u8]> {
     match tree {
         Tree::String(text) => Some(Utf8String::as_bytes(text)),
         Tree::Binary(bytes) => Some(bytes),
@@ -158,7 +158,7 @@ fn bytes(tree: &Tree) -> Option<&[u8]> {
 }
 
 /// `Err` is a row that is not taken.
-type Taken<T> = Result<T, ()>;
+pub(super) type Taken<T> = Result<T, ()>;
 
 fn text(tree: &Tree) -> Taken<String> {
     String::from_utf8(bytes(tree).ok_or(())?.to_vec()).map_err(|_| ())
@@ -336,7 +336,7 @@ impl<'a> Draft<'a> {
 }
 
 /// The values of the keys of a map that mean something; `Err` when one is given twice.
-fn parts(pairs: &[(Tree, Tree)]) -> Taken<BTreeMap<&'static str, &Tree>> {
+pub(super) fn parts(pairs: &[(Tree, Tree)]) -> Taken<BTreeMap<&'static str, &Tree>> {
     let mut parts = BTreeMap::new();
     for (key, value) in pairs {
         let part = match bytes(key) {
@@ -370,10 +370,10 @@ pub fn decode(body: &[u8], received: Timestamp) -> Outcome {
     naive.outcome
 }
 
-struct Naive {
-    received: Timestamp,
-    kinds: Kinds,
-    outcome: Outcome,
+pub(super) struct Naive {
+    pub(super) received: Timestamp,
+    pub(super) kinds: Kinds,
+    pub(super) outcome: Outcome,
 }
 
 impl Naive {
@@ -456,7 +456,7 @@ impl Naive {
         fixed
     }
 
-    fn row(&mut self, parts: &BTreeMap<&str, &Tree>) -> Taken<()> {
+    pub(super) fn row(&mut self, parts: &BTreeMap<&str, &Tree>) -> Taken<()> {
         let measurement = text_or_number(parts.get("m").ok_or(())?, "measurement")?;
         let kinds = std::mem::take(&mut self.kinds);
         let draft = self.draft(&measurement, parts, &kinds);
@@ -512,7 +512,7 @@ impl Naive {
         if draft.field_count == 0 { Err(()) } else { Ok(draft) }
     }
 
-    fn columns(&mut self, parts: &BTreeMap<&str, &Tree>) -> Taken<()> {
+    pub(super) fn columns(&mut self, parts: &BTreeMap<&str, &Tree>) -> Taken<()> {
         if ["t", "h", "tags", "fields"].iter().any(|key| parts.contains_key(key)) {
             return Err(());
         }

@@ -19,7 +19,7 @@ pub struct Excerpt {
 
 impl Excerpt {
     /// The first bytes of `name`.
-    pub(super) fn new(name: &[u8]) -> Self {
+    pub(in crate::decode) fn new(name: &[u8]) -> Self {
         let kept = name.get(..EXCERPT_BYTES).unwrap_or(name);
         let mut bytes = [0; EXCERPT_BYTES];
         for (to, from) in bytes.iter_mut().zip(kept) {

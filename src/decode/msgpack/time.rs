@@ -11,12 +11,8 @@
 
 use super::error::{ItemError, Key};
 use super::token::Token;
-use crate::decode::precision;
+use crate::decode::precision::{self, Precision};
 use crate::timestamp::Timestamp;
-
-/// 2^64 and 2^96, which scale a fraction to an integer without rounding it.
-const TWO_POW_64: f64 = 18_446_744_073_709_551_616.0;
-const TWO_POW_96: f64 = TWO_POW_64 * 4_294_967_296.0;
 
 /// The time that `token`, which stands at byte `at` under `key`, means; nil is `received`.
 ///
@@ -31,8 +27,8 @@ pub(super) fn from_token(
 ) -> Result<Timestamp, ItemError> {
     let time = match *token {
         Token::Int(value) => precision::from_magnitude(value),
-        Token::Unsigned(value) => Some(from_unsigned_ns(value)),
-        Token::Float(value) => from_float(value),
+        Token::Unsigned(value) => Some(precision::from_unsigned_ns(value)),
+        Token::Float(value) => precision::from_float(value, Precision::Auto),
         Token::Nil => Some(received),
         Token::Ext(-1, data) if matches!(data.len(), 4 | 8 | 12) => from_extension(data),
         _ => return Err(ItemError::WrongValue { key, found: token.found(), at }),
@@ -53,40 +49,4 @@ pub(super) fn from_extension(data: &[u8]) -> Option<Timestamp> {
         (i64::from_be_bytes(seconds.try_into().ok()?), u32::from_be_bytes(*ns))
     };
     Timestamp::from_seconds(seconds, ns)
-}
-
-/// Nanoseconds above `i64::MAX`.
-fn from_unsigned_ns(ns: u64) -> Timestamp {
-    let us = i64::try_from(ns / 1_000).unwrap_or(i64::MAX);
-    Timestamp { us, ns: u16::try_from(ns % 1_000).unwrap_or_default() }
-}
-
-/// A float in the unit its magnitude says, rounded down to a nanosecond. No digit of the float is
-/// lost on the way: 1700000000.5 is exact, and so is a whole number of nanoseconds.
-fn from_float(value: f64) -> Option<Timestamp> {
-    if !value.is_finite() {
-        return None;
-    }
-    let unit_ns: u32 = match value.abs() {
-        ..1e10 => 1_000_000_000,
-        ..1e13 => 1_000_000,
-        ..1e16 => 1_000,
-        _ => 1,
-    };
-    let magnitude = value.abs();
-    let scaled = magnitude.fract() * TWO_POW_96;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "rounded towards zero on purpose; `rest` says whether anything was lost"
-    )]
-    let (whole, fraction) = (magnitude as i128, scaled as u128);
-    let below = fraction * u128::from(unit_ns);
-    let rest = scaled.fract() != 0.0 || below << 32 != 0;
-    let below = i128::try_from(below >> 96).ok()?;
-    let ns = whole.checked_mul(i128::from(unit_ns))?.checked_add(below)?;
-    let ns = if value < 0.0 { -ns - i128::from(rest) } else { ns };
-    let us = i64::try_from(ns.div_euclid(1_000)).ok()?;
-    let below = u16::try_from(ns.rem_euclid(1_000)).ok()?;
-    Timestamp::from_us(us).map(|it| Timestamp { ns: below, ..it })
 }
