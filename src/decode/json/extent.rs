@@ -23,11 +23,13 @@ pub(super) fn extent(bytes: &[u8], mut at: usize) -> Extent {
     // What stands before `at` but for white space: a bracket, a comma, a colon, or a value (0).
     let mut before = b',';
     while let Some(byte) = bytes.get(at).copied() {
-        let top = open.last().copied();
         match byte {
-            b' ' | b'\t' | b'\r' | b'\n' => {}
+            b' ' | b'\t' | b'\r' | b'\n' => {
+                at += 1;
+                continue;
+            }
             b'{' | b'[' => {
-                let fits = match top {
+                let fits = match open.last() {
                     None => before == b',',
                     Some(b'[') => matches!(before, b'[' | b','),
                     Some(_) => before == b':',
@@ -40,14 +42,13 @@ pub(super) fn extent(bytes: &[u8], mut at: usize) -> Extent {
             }
             b'}' | b']' => {
                 // A closing bracket is two behind its opening one in ASCII.
-                if top.map(|it| it + 2) != Some(byte) {
+                if open.pop().map(|it| it + 2) != Some(byte) {
                     return Extent::Broken(at);
                 }
-                open.pop();
                 before = 0;
             }
-            b',' | b':' if top.is_some() => before = byte,
-            b',' | b':' => return Extent::Broken(at),
+            b',' | b':' if open.is_empty() => return Extent::Broken(at),
+            b',' | b':' => before = byte,
             b'"' => match string(bytes, at) {
                 Ok(end) => {
                     at = end - 1;
@@ -86,7 +87,12 @@ pub(super) fn string(bytes: &[u8], at: usize) -> Result<usize, usize> {
 /// The end of the number or word at `at`; at least one byte.
 pub(super) fn atom(bytes: &[u8], at: usize) -> usize {
     let rest = bytes.get(at + 1..).unwrap_or_default();
-    let ends = |byte: &u8| b" \t\r\n{}[],:\"".contains(byte);
+    let ends = |byte: &u8| {
+        matches!(
+            byte,
+            b' ' | b'\t' | b'\r' | b'\n' | b'{' | b'}' | b'[' | b']' | b',' | b':' | b'"'
+        )
+    };
     at + 1 + rest.iter().position(ends).unwrap_or(rest.len())
 }
 

@@ -93,6 +93,8 @@ impl Documents<'_, '_> {
         let mut at = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         // Documents that begin before this byte share a line with the end of another.
         let mut shared = 0;
+        // Whether the rest of the body may be one document of many lines.
+        let mut is_last = true;
         while let Some(found) =
             bytes.get(at..).and_then(|it| it.iter().position(|byte| is_dark(*byte)))
         {
@@ -101,6 +103,13 @@ impl Documents<'_, '_> {
             if at >= shared && self.fits(at, line_end) && self.is_read(at, line_end) {
                 at = line_end;
                 continue;
+            }
+            if std::mem::take(&mut is_last)
+                && line_end < bytes.len()
+                && self.fits(at, bytes.len())
+                && self.is_read(at, bytes.len())
+            {
+                return;
             }
             at = match extent(bytes, at) {
                 Extent::Whole(end) => {
