@@ -11,6 +11,8 @@
 
 use std::{fmt, io};
 
+use crate::access::{Denied, Permission};
+
 /// Why a request was not served.
 #[derive(Debug)]
 pub enum WriteError {
@@ -69,6 +71,13 @@ pub enum ClientError {
         /// The value found, cut.
         found: Box<str>,
     },
+    /// The sender may not do this.
+    Forbidden {
+        /// What its token would have to permit.
+        permission: Permission,
+        /// To which database; `None`: to all.
+        database: Option<Box<str>>,
+    },
     /// A parameter that is not there.
     MissingParameter {
         /// Name of the parameter.
@@ -81,6 +90,8 @@ pub enum ClientError {
         /// The limit.
         max: usize,
     },
+    /// Nobody who may send requests.
+    Unauthenticated(Denied),
     /// A database that does not exist where none is made.
     UnknownDatabase {
         /// Its name.
@@ -203,6 +214,13 @@ impl fmt::Display for ClientError {
                 write!(f, "database already exists: \"{}\"", name.escape_debug())
             }
             Self::EmptyBody => f.write_str("incoming write was empty"),
+            Self::Forbidden { permission, database } => {
+                write!(f, "forbidden: the token does not permit {} ", permission.name())?;
+                match database {
+                    Some(name) => write!(f, "for database \"{}\"", name.escape_debug()),
+                    None => f.write_str("for all databases"),
+                }
+            }
             Self::InflatedTooLarge { max } => {
                 write!(f, "request entity too large: expected at most {max} bytes when inflated")
             }
@@ -228,6 +246,7 @@ impl fmt::Display for ClientError {
             Self::TooManyDatabases { max } => {
                 write!(f, "too many databases: expected at most {max}")
             }
+            Self::Unauthenticated(_) => f.write_str("the request was not authenticated"),
             Self::UnknownDatabase { name } => {
                 write!(f, "database not found: \"{}\"", name.escape_debug())
             }

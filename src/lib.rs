@@ -22,6 +22,8 @@ pub mod config;
 
 // The vocabulary.
 
+pub mod access;
+
 pub mod disk;
 
 pub mod durability;

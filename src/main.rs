@@ -4,6 +4,8 @@ mod inspect;
 
 mod serve;
 
+mod tokens;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -21,6 +23,10 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => {
             log_to_stderr(LogFormat::Text);
             inspect::inspect(&arguments)
+        }
+        Command::Token(command) => {
+            log_to_stderr(LogFormat::Text);
+            tokens::run(&command)
         }
         Command::Serve(config) => {
             log_to_stderr(config.log_format);

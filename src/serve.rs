@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peristyle::accept::Server;
+use peristyle::access::Guard;
 use peristyle::config::{Config, KnownRetries};
 use peristyle::disk::LocalDisk;
 use peristyle::engine::{Engine, Options, RetryOptions};
@@ -17,13 +18,17 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Serves until a signal, then writes everything out.
 pub(crate) fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     config.check()?;
+    let guard = Guard::open(&config.data_dir)?;
+    if !guard.is_guarded() && !config.listen.ip().to_canonical().is_loopback() {
+        tracing::warn!("no access token is defined: whoever reaches this server may do everything");
+    }
     let server = Server::bind(config.listen, config.shard_count())
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let engine = Engine::open(&options(config, server.shard_count())?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut terminate = runtime.block_on(async { signal(SignalKind::terminate()) })?;
     let mut interrupt = runtime.block_on(async { signal(SignalKind::interrupt()) })?;
-    let server = server.run(&engine)?;
+    let server = server.with_guard(guard).run(&engine)?;
     let address = server.local_addr();
     tracing::info!(data_dir = %config.data_dir.display(), "listening on http://{address}");
     let failure = runtime.block_on(async {

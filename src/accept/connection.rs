@@ -17,7 +17,8 @@ use hyper::http::request::Parts;
 use super::body::{self, Account, Pool};
 use super::response::{self, Answer};
 use super::route::{self, Dialect, Endpoint, Match, Parameters, Target};
-use super::{Timeouts, databases, query, status};
+use super::{Timeouts, credentials, databases, query, status};
+use crate::access::{Guard, Permission, Sender};
 use crate::durability::Durability;
 use crate::engine::{Encoding, Engine, Format, Inflater, ReceivedBody, Shard, WriteRequest};
 use crate::error::{ClientError, WriteError};
@@ -31,12 +32,27 @@ pub(super) struct Context {
     pub(super) pool: Rc<Pool>,
     pub(super) inflater: RefCell<Inflater>,
     pub(super) timeouts: Timeouts,
+    pub(super) guard: RefCell<Guard>,
     pub(super) request_count: Cell<u64>,
 }
 
 impl Context {
     fn new_request_id(&self) -> String {
         format!("{:04x}-{:012x}", self.shard_index, self.request_count.get())
+    }
+
+    /// Who sent a request, known before its body is read.
+    fn sender(&self, endpoint: Endpoint, head: &Parts) -> Result<Sender, WriteError> {
+        if endpoint.is_public() {
+            return Ok(Sender::Anybody);
+        }
+        let secrets = || {
+            let parameters = Parameters::from_query(head.uri.query());
+            credentials::secrets(&head.headers, parameters.p.as_deref())
+        };
+        let failed = |error| tracing::error!(%error, "the tokens cannot be read again");
+        let recognised = self.guard.borrow_mut().recognise(secrets, self.engine.now_s(), failed);
+        recognised.map_err(|denied| ClientError::Unauthenticated(denied).into())
     }
 
     fn format_stats(&self, format: Format) -> &FormatStats {
@@ -83,35 +99,57 @@ async fn dispatch(
     id: &str,
 ) -> Result<Answer, WriteError> {
     let engine = &*context.engine;
+    let sender = context.sender(endpoint, head)?;
     let parameters = || Parameters::from_query(head.uri.query());
     match endpoint {
-        Endpoint::Write(dialect) => write(context, dialect, head, incoming, id).await,
-        Endpoint::Databases => configure_databases(context, head, incoming).await,
+        Endpoint::Write(dialect) => write(context, &sender, dialect, head, incoming, id).await,
+        Endpoint::Databases => configure_databases(context, &sender, head, incoming).await,
         Endpoint::Flush => {
             let database = parameters().database(&head.headers)?;
+            require(&sender, Permission::Write, database.as_deref())?;
             let report = engine.flush(database.as_deref()).await?;
             let (files, rows) = (report.files, report.rows);
             Ok(response::json(format!("{{\"files\":{files},\"rows\":{rows}}}")))
         }
         Endpoint::Tables => {
             let database = parameters().database(&head.headers)?;
-            let databases = match &database {
+            let mut databases = match &database {
                 None => engine.databases(),
-                Some(_) => Vec::new(),
+                Some(name) => {
+                    require(&sender, Permission::Read, Some(name))?;
+                    Vec::new()
+                }
             };
-            Ok(status::tables(&databases, engine.tables(database.as_deref())))
+            let mut tables = engine.tables(database.as_deref());
+            let may_read = |name: &str| sender.may(Permission::Read, Some(name));
+            databases.retain(|name| may_read(name));
+            tables.retain(|table| may_read(&table.database));
+            Ok(status::tables(&databases, tables))
         }
         Endpoint::Health => Ok(status::health(engine.durability())),
         Endpoint::Ready => Ok(status::ready(engine)),
         Endpoint::Ping => Ok(status::ping(parameters().verbose.as_deref())),
         Endpoint::Metrics => Ok(response::prometheus(engine.stats().prometheus())),
-        Endpoint::Query => run_query(context, head, incoming).await,
+        Endpoint::Query => run_query(context, &sender, head, incoming).await,
     }
+}
+
+/// Refuses a sender that may not do this to `database`, or to all when none is named.
+pub(super) fn require(
+    sender: &Sender,
+    permission: Permission,
+    database: Option<&str>,
+) -> Result<(), WriteError> {
+    if sender.may(permission, database) {
+        return Ok(());
+    }
+    Err(ClientError::Forbidden { permission, database: database.map(Box::from) }.into())
 }
 
 /// Statements may be in the URL, or in a form in the body.
 async fn run_query(
     context: &Context,
+    sender: &Sender,
     head: &Parts,
     incoming: &mut Incoming,
 ) -> Result<Answer, WriteError> {
@@ -126,11 +164,12 @@ async fn run_query(
     let Some(text) = &parameters.q else {
         return Err(ClientError::MissingParameter { name: "q" }.into());
     };
-    Ok(response::json(query::run(engine, text, database.as_deref()).await))
+    Ok(response::json(query::run(engine, sender, text, database.as_deref()).await?))
 }
 
 async fn configure_databases(
     context: &Context,
+    sender: &Sender,
     head: &Parts,
     incoming: &mut Incoming,
 ) -> Result<Answer, WriteError> {
@@ -140,11 +179,12 @@ async fn configure_databases(
     let max = databases::BODY_BYTES_MAX;
     body::gather(incoming, &mut body.bytes, max, &mut account, &context.timeouts).await?;
     let parameters = Parameters::from_query(head.uri.query());
-    databases::configure(engine, &head.method, &parameters, &mut body.bytes).await
+    databases::configure(engine, sender, &head.method, &parameters, &mut body.bytes).await
 }
 
 async fn write(
     context: &Context,
+    sender: &Sender,
     dialect: Dialect,
     head: &Parts,
     incoming: &mut Incoming,
@@ -153,6 +193,7 @@ async fn write(
     let stats = context.format_stats(dialect.format());
     stats.requests.add(1);
     let target = Target::new(dialect, head.uri.query(), &head.headers)?;
+    require(sender, Permission::Write, Some(&target.database))?;
     let encoding = match head.headers.get(header::CONTENT_ENCODING) {
         Some(value) => Some(Encoding::from_header(&String::from_utf8_lossy(value.as_bytes()))?),
         None => None,
@@ -190,6 +231,7 @@ async fn write(
         format: dialect.format(),
         precision: target.precision,
         atomic: target.atomic,
+        sender: sender.id(),
         idempotency_key: head.headers.get("idempotency-key").map(HeaderValue::as_bytes),
     };
     let place = context.engine.place(&request, &received.bytes).await?;

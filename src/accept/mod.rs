@@ -35,13 +35,18 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
+use crate::access::Guard;
 use crate::engine::{Engine, Shard};
 
 mod body;
 
 mod connection;
 
+mod credentials;
+
 mod databases;
+
+mod denied;
 
 mod query;
 
@@ -114,7 +119,8 @@ impl Server {
         while is_shared && listeners.len() < shards {
             listeners.push(listen(address, true)?);
         }
-        Ok(BoundServer { listeners, address, timeouts: Timeouts::default() })
+        let (timeouts, guard) = (Timeouts::default(), Guard::default());
+        Ok(BoundServer { listeners, address, timeouts, guard })
     }
 }
 
@@ -140,6 +146,7 @@ pub struct BoundServer {
     listeners: Vec<StdListener>,
     address: SocketAddr,
     timeouts: Timeouts,
+    guard: Guard,
 }
 
 impl BoundServer {
@@ -160,6 +167,13 @@ impl BoundServer {
         self
     }
 
+    /// Serves only those whom `guard` recognises; without this, anybody.
+    #[must_use]
+    pub fn with_guard(mut self, guard: Guard) -> Self {
+        self.guard = guard;
+        self
+    }
+
     /// Starts the shard threads, which accept from here on.
     ///
     /// # Errors
@@ -174,6 +188,7 @@ impl BoundServer {
                 index,
                 stopped: stopped.clone(),
                 timeouts: self.timeouts,
+                guard: self.guard.clone(),
             };
             let runtime = RuntimeBuilder::new_current_thread().enable_all().build()?;
             let builder = std::thread::Builder::new().name(format!("shard-{index}"));
@@ -230,6 +245,7 @@ struct ShardThread {
     index: usize,
     stopped: watch::Receiver<bool>,
     timeouts: Timeouts,
+    guard: Guard,
 }
 
 impl ShardThread {
@@ -247,6 +263,7 @@ impl ShardThread {
             pool: Rc::default(),
             inflater: RefCell::default(),
             timeouts: self.timeouts,
+            guard: RefCell::new(self.guard),
             request_count: Cell::new(0),
         });
         let commands = tokio::task::spawn_local(Shard::commands(Rc::clone(&context.shard)));

@@ -15,9 +15,13 @@
 
 use std::fmt::Write;
 
+use super::connection::require;
+use super::databases::sees;
 use super::response::quote;
 use super::route::check_database;
+use crate::access::{Permission, Sender};
 use crate::engine::Engine;
+use crate::error::WriteError;
 
 /// Longest form or text of statements, in bytes. A client that starts sends a few hundred.
 pub(super) const QUERY_BYTES_MAX: usize = 64 << 10;
@@ -34,10 +38,37 @@ enum Statement {
     ShowMeasurements(Option<String>),
 }
 
+impl Statement {
+    /// Refuses a sender that may not run it. `database` is the request's.
+    fn authorize(&self, sender: &Sender, database: Option<&str>) -> Result<(), WriteError> {
+        match self {
+            Self::CreateDatabase(name) => require(sender, Permission::Write, Some(name)),
+            Self::DropDatabase(_) => require(sender, Permission::Admin, None),
+            // Only those are shown that the sender may see.
+            Self::ShowDatabases => Ok(()),
+            Self::ShowMeasurements(on) => match on.as_deref().or(database) {
+                Some(name) => require(sender, Permission::Read, Some(name)),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
 /// Runs every statement of `text`; returns the JSON of the answer. `database` is the request's.
-pub(super) async fn run(engine: &Engine, text: &str, database: Option<&str>) -> String {
+///
+/// # Errors
+/// `Forbidden`, before any statement is run.
+pub(super) async fn run(
+    engine: &Engine,
+    sender: &Sender,
+    text: &str,
+    database: Option<&str>,
+) -> Result<String, WriteError> {
     let mut answer = String::from("{\"results\":[");
     let statements = statements(text);
+    for statement in statements.iter().filter_map(|tokens| parse(tokens).ok()) {
+        statement.authorize(sender, database)?;
+    }
     for (id, tokens) in statements.iter().take(STATEMENTS_MAX).enumerate() {
         if id > 0 {
             answer.push(',');
@@ -46,7 +77,7 @@ pub(super) async fn run(engine: &Engine, text: &str, database: Option<&str>) -> 
         let _ = write!(answer, "{{\"statement_id\":{id}");
         let outcome = match parse(tokens) {
             _ if statements.len() > STATEMENTS_MAX => Err(too_many(statements.len())),
-            Ok(statement) => execute(engine, &statement, database).await,
+            Ok(statement) => execute(engine, sender, &statement, database).await,
             Err(error) => Err(error),
         };
         match outcome {
@@ -59,12 +90,13 @@ pub(super) async fn run(engine: &Engine, text: &str, database: Option<&str>) -> 
         answer.push('}');
     }
     answer.push_str("]}");
-    answer
+    Ok(answer)
 }
 
 /// Returns what the result holds besides its id.
 async fn execute(
     engine: &Engine,
+    sender: &Sender,
     statement: &Statement,
     database: Option<&str>,
 ) -> Result<String, String> {
@@ -80,7 +112,11 @@ async fn execute(
             Ok(String::new())
         }
         // The series is there even when there is no database: TSBS reads it unseen.
-        Statement::ShowDatabases => Ok(series("databases", &engine.databases())),
+        Statement::ShowDatabases => {
+            let mut names = engine.databases();
+            names.retain(|name| sees(sender, name));
+            Ok(series("databases", &names))
+        }
         Statement::ShowMeasurements(on) => show_measurements(engine, on.as_deref().or(database)),
     }
 }

@@ -25,8 +25,8 @@ use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use super::questdb;
 use super::route::Dialect;
+use super::{denied, questdb};
 use crate::durability::Durability;
 use crate::engine::{AppendError, Format, Reason, Rejection, Report};
 use crate::error::{BusyReason, ClientError, WriteError, cut};
@@ -121,6 +121,11 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Answer {
 /// The answer to a request that failed as a whole. `dialect`: that of a write, if it was one; `id`:
 /// the request's.
 pub(super) fn failed(dialect: Option<Dialect>, cause: &WriteError, id: &str) -> Answer {
+    if let WriteError::Client(cause) = cause
+        && let Some(answer) = denied::answer(dialect, cause, id)
+    {
+        return answer;
+    }
     let status = match cause {
         WriteError::Client(cause) => client_status(dialect, cause),
         WriteError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -158,6 +163,8 @@ fn client_status(dialect: Option<Dialect>, cause: &ClientError) -> StatusCode {
         | ClientError::RatioTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ClientError::UnsupportedEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ClientError::DatabaseExists { .. } => StatusCode::CONFLICT,
+        ClientError::Forbidden { .. } => StatusCode::FORBIDDEN,
+        ClientError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
         ClientError::UnknownDatabase { .. } => StatusCode::NOT_FOUND,
         ClientError::TooManyDatabases { .. } if dialect == Some(Dialect::V3) => {
             StatusCode::UNPROCESSABLE_ENTITY
@@ -388,7 +395,7 @@ fn influx_3_message(reason: &Reason) -> String {
 }
 
 /// An error body: `error`, the `code` and `message` of InfluxDB 2, then `more`, which is JSON.
-fn error(
+pub(super) fn error(
     status: StatusCode,
     dialect: Option<Dialect>,
     text: &str,
@@ -421,9 +428,11 @@ pub(super) fn error_body(status: StatusCode, text: &str, body: String) -> Answer
 
 fn influx_2_code(status: StatusCode) -> &'static str {
     match status {
+        StatusCode::FORBIDDEN => "forbidden",
         StatusCode::NOT_FOUND => "not found",
         StatusCode::PAYLOAD_TOO_LARGE => "request too large",
         StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        StatusCode::UNAUTHORIZED => "unauthorized",
         StatusCode::UNPROCESSABLE_ENTITY => "unprocessable entity",
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported media type",
         status if status.is_server_error() => "internal error",

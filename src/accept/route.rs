@@ -52,11 +52,21 @@ impl Endpoint {
         }
     }
 
-    /// The dialect of a write.
+    /// Whose errors are answered: those of a write, and InfluxDB 1's for its statements.
     pub(super) fn dialect(self) -> Option<Dialect> {
         match self {
             Self::Write(dialect) => Some(dialect),
+            Self::Query => Some(Dialect::V1),
             _ => None,
+        }
+    }
+
+    /// Whether it is answered to anybody. Of all others the sender is known before the body is
+    /// read, and asked for a permission before anything is done.
+    pub(super) fn is_public(self) -> bool {
+        match self {
+            Self::Health | Self::Metrics | Self::Ping | Self::Ready => true,
+            Self::Databases | Self::Flush | Self::Query | Self::Tables | Self::Write(_) => false,
         }
     }
 }
@@ -81,6 +91,14 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// Whether its endpoints are Arc's, or answer as they do.
+    pub(super) fn is_arc(self) -> bool {
+        match self {
+            Self::ArcLineProtocol | Self::ArcMessagePack | Self::Json => true,
+            Self::QuestDb | Self::V1 | Self::V2 | Self::V3 => false,
+        }
+    }
+
     /// The wire format of the bodies.
     pub fn format(self) -> Format {
         match self {
@@ -185,6 +203,7 @@ pub(super) struct Parameters<'a> {
     pub(super) db: Option<Cow<'a, str>>,
     pub(super) format: Option<Cow<'a, str>>,
     pub(super) no_sync: Option<Cow<'a, str>>,
+    pub(super) p: Option<Cow<'a, str>>,
     pub(super) precision: Option<Cow<'a, str>>,
     pub(super) q: Option<Cow<'a, str>>,
     pub(super) rp: Option<Cow<'a, str>>,
@@ -208,6 +227,7 @@ impl<'a> Parameters<'a> {
                 "db" => &mut self.db,
                 "format" => &mut self.format,
                 "no_sync" => &mut self.no_sync,
+                "p" => &mut self.p,
                 "precision" => &mut self.precision,
                 "q" => &mut self.q,
                 "rp" => &mut self.rp,

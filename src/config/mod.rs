@@ -6,6 +6,8 @@
 
 mod machine;
 
+mod token;
+
 mod value;
 
 use std::error::Error;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use machine::{core_count, memory_bytes};
+pub use token::{CreateToken, ListTokens, RevokeToken, TokenCommand};
 pub use value::{Automatic, ByteSize, ValueError, at_least, duration};
 
 use crate::durability::Durability;
@@ -51,6 +54,12 @@ pub enum Command {
     /// Changes nothing; a server may run on the directory meanwhile. Exit status: 0 consistent, 1
     /// inconsistent, 2 not to be read at all.
     Inspect(Inspect),
+    /// Make, list and revoke access tokens
+    ///
+    /// A server that runs on the data directory knows of it at its next request. Where no token is
+    /// defined, everybody may do everything.
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 /// The arguments of `peristyle inspect`.
@@ -83,10 +92,19 @@ pub struct Config {
     /// Address and port to listen on
     ///
     /// Default `127.0.0.1:8086`: the port that clients of InfluxDB try first, and loopback only,
-    /// because there are no access tokens yet. Port 0 takes a free one, which is printed.
+    /// where a server without access tokens is safe. Port 0 takes a free one, which is printed.
     #[arg(long, env = "PERISTYLE_LISTEN", value_name = "ADDRESS:PORT", value_parser = listen)]
     #[arg(default_value = "127.0.0.1:8086")]
     pub listen: SocketAddr,
+
+    /// Listen beyond loopback although there is no TLS
+    ///
+    /// `false` or `true`; default `false`: rows and tokens would pass in clear, and without tokens
+    /// everybody may write. Say `true` behind a proxy that speaks TLS, or in a network to trust.
+    #[arg(long, env = "PERISTYLE_INSECURE_HTTP", value_name = "BOOLEAN")]
+    #[arg(default_value = "false", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(action = ArgAction::Set)]
+    pub insecure_http: bool,
 
     /// What an acknowledged row has survived
     ///
@@ -226,12 +244,16 @@ impl Config {
     /// Checks what no value shows alone.
     ///
     /// # Errors
-    /// When the largest body could never be admitted.
+    /// When the largest body could never be admitted, and when the server would be open to a
+    /// network that nobody said to trust.
     pub fn check(&self) -> Result<(), ConfigError> {
         let memory_limit = ByteSize(self.memory_limit_bytes());
         if self.max_body_bytes.0 > memory_limit.0 / 2 {
             let max_body = self.max_body_bytes;
             return Err(ConfigError::BodyAboveMemory { max_body, memory_limit });
+        }
+        if !self.listen.ip().to_canonical().is_loopback() && !self.insecure_http {
+            return Err(ConfigError::Exposed { listen: self.listen });
         }
         Ok(())
     }
@@ -333,6 +355,11 @@ pub enum ConfigError {
         /// `--memory-limit`, or what it was decided to be.
         memory_limit: ByteSize,
     },
+    /// An address beyond loopback, without TLS.
+    Exposed {
+        /// `--listen`.
+        listen: SocketAddr,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -342,6 +369,11 @@ impl fmt::Display for ConfigError {
                 f,
                 "--max-body-bytes: expected at most half of --memory-limit ({memory_limit}), \
                  found {max_body}"
+            ),
+            Self::Exposed { listen } => write!(
+                f,
+                "--listen: expected an address of loopback, found {listen}: without TLS rows and \
+                 tokens would pass in clear (--insecure-http says that this is meant)"
             ),
         }
     }

@@ -24,6 +24,8 @@ pub struct WriteRequest<'a> {
     pub precision: Precision,
     /// Whether one refused row refuses all of them.
     pub atomic: bool,
+    /// Who sent it: the number of a token, 0 where nobody had to say.
+    pub sender: u64,
     /// What the client calls it, so that it can be sent again.
     pub idempotency_key: Option<&'a [u8]>,
 }

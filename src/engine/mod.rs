@@ -345,6 +345,11 @@ impl Engine {
         measurements.iter().map(|it| table(it)).collect()
     }
 
+    /// Seconds since 1970-01-01 UTC: whether a token has expired.
+    pub fn now_s(&self) -> u64 {
+        shard::wall_clock().unsigned_abs() / 1_000_000_000
+    }
+
     /// Whether writes are taken.
     pub fn is_ready(&self) -> bool {
         !self.is_closing.load(Ordering::Acquire)

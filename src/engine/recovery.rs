@@ -329,6 +329,8 @@ impl<'a> Replay<'a> {
             format: codes::to_format(write.format).ok_or_else(unknown)?,
             precision: codes::to_precision(write.precision).ok_or_else(unknown)?,
             atomic: write.flags & codes::ATOMIC != 0,
+            // Of no use any more: the key of the request is in the record.
+            sender: 0,
             idempotency_key: None,
         };
         let encoding = codes::to_encoding(write.encoding).ok_or_else(unknown)?;

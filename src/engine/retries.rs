@@ -217,7 +217,8 @@ fn key(request: &WriteRequest<'_>, received: &[u8]) -> u128 {
         Some(given) => (&[][..], given),
         None => (&settings[..], received),
     };
-    let about = [settings, request.database.as_bytes()].concat();
+    let sender = request.sender.to_le_bytes();
+    let about = [settings, &sender, request.database.as_bytes()].concat();
     #[expect(clippy::cast_possible_truncation, reason = "half of a hash is a hash")]
     let seed = XxHash3_128::oneshot(&about) as u64;
     XxHash3_128::oneshot_with_seed(seed, bytes).max(1)

@@ -316,7 +316,7 @@ pub(super) fn saturated(count: u64) -> u32 {
 
 /// Nanoseconds since 1970-01-01 UTC: the time of rows that carry none.
 #[expect(clippy::disallowed_methods, reason = "the engine is where time comes from")]
-fn wall_clock() -> i64 {
+pub(super) fn wall_clock() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -77,7 +77,7 @@ fn start_with(wish: &Wish) -> Fixture {
 }
 
 /// A row that each format takes: `cpu v=1` in line protocol, `{m: "cpu", fields: {v: 1}}`.
-fn row(dialect: Dialect) -> &'static [u8] {
+pub(crate) fn row(dialect: Dialect) -> &'static [u8] {
     match dialect {
         Dialect::Json => br#"{"m":"cpu","fields":{"v":1.0}}"#,
         Dialect::ArcMessagePack => b"\x82\xa1m\xa3cpu\xa6fields\x81\xa1v\xcb\x3f\xf0\0\0\0\0\0\0",
@@ -85,7 +85,7 @@ fn row(dialect: Dialect) -> &'static [u8] {
     }
 }
 
-fn write_paths() -> impl Iterator<Item = (&'static str, Dialect)> {
+pub(crate) fn write_paths() -> impl Iterator<Item = (&'static str, Dialect)> {
     ROUTES.iter().filter_map(|route| match route.endpoint {
         Endpoint::Write(dialect) => Some((route.path, dialect)),
         _ => None,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use peristyle::accept::{RunningServer, Server};
+use peristyle::access::Guard;
 use peristyle::disk::LocalDisk;
 use peristyle::durability::Durability;
 use peristyle::engine::{Engine, Options, REJECTED, RetryOptions};
@@ -111,7 +112,8 @@ fn serve(options: &mut Options) -> (Arc<Engine>, Option<RunningServer>) {
     let bound = Server::bind(address, options.shards).expect("a free port");
     options.shards = bound.shard_count();
     let engine = Engine::open(options).expect("a data directory");
-    let server = bound.run(&engine).expect("threads");
+    let guard = Guard::open(&options.data_dir).expect("tokens, or none");
+    let server = bound.with_guard(guard).run(&engine).expect("threads");
     (engine, Some(server))
 }
 

@@ -6,6 +6,8 @@
 #[path = "../naive/mod.rs"]
 mod naive;
 
+mod access;
+
 mod arc_failures;
 
 mod binary;

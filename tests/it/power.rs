@@ -221,6 +221,7 @@ fn send(
                 format: Format::LineProtocol,
                 precision: Precision::Nanosecond,
                 atomic: false,
+                sender: 0,
                 idempotency_key: None,
             };
             let Ok(place) = engine.place(&request, text.as_bytes()).await else { break };

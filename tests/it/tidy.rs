@@ -38,13 +38,14 @@ const ROOT: &[&str] = &[
 
 /// Leaves that everyone may import and that import only each other.
 const VOCABULARY: &[&str] =
-    &["disk", "durability", "error", "limits", "schema", "segment", "stats", "timestamp"];
+    &["access", "disk", "durability", "error", "limits", "schema", "segment", "stats", "timestamp"];
 
 /// Who may import whom, the vocabulary aside.
 const EDGES: &[(&str, &[&str])] = &[
-    ("main", &["config", "inspect", "serve"]),
+    ("main", &["config", "inspect", "serve", "tokens"]),
     ("inspect", &["config", "engine"]),
     ("serve", &["accept", "config", "engine"]),
+    ("tokens", &["config"]),
     ("accept", &["engine"]),
     ("config", &[]),
     ("decode", &["gather"]),
@@ -62,6 +63,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("arrow_row", &["persist"]),
     ("arrow_schema", &["gather", "persist", "publish", "schema"]),
     ("arrow_select", &["gather", "persist"]),
+    ("base64", &["accept"]),
     ("bytes", &["accept"]),
     ("chrono", &["persist"]),
     ("clap", &["config", "main"]),
@@ -72,6 +74,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("flate2", &["decode"]),
     ("foldhash", &["gather"]),
     ("form_urlencoded", &["accept"]),
+    ("getrandom", &["access"]),
     ("hashbrown", &["gather"]),
     ("http_body_util", &["accept"]),
     ("hyper", &["accept"]),
@@ -83,10 +86,22 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("object_store", &["publish"]),
     ("parquet", &["persist"]),
     ("rmp", &["decode"]),
+<<<<<<< HEAD
     ("simd_json", &["accept", "decode", "inspect", "publish", "schema"]),
+=======
+    ("sha2", &["access"]),
+    ("simd_json", &["accept", "access", "inspect", "publish", "schema"]),
+>>>>>>> 74b758d (access, accept: tokens: made, listed and revoked by a command, asked for on every route, known to retries; --insecure-http)
     ("socket2", &["accept"]),
+    ("subtle", &["access"]),
     ("tokio", &["accept", "engine", "journal", "serve"]),
-    ("tracing", &["accept", "engine", "inspect", "journal", "main", "persist", "publish", "serve"]),
+    (
+        "tracing",
+        &[
+            "accept", "engine", "inspect", "journal", "main", "persist", "publish", "serve",
+            "tokens",
+        ],
+    ),
     ("tracing_subscriber", &["main"]),
     ("twox_hash", &["engine", "persist"]),
     ("zstd", &["decode"]),
