@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderValue};
 
-use crate::engine::{Format, Precision};
+use crate::engine::{Format, Parameters as StreamParameters, Precision};
 use crate::error::{ClientError, WriteError, cut};
 
 /// Longest database name, in bytes.
@@ -64,6 +64,8 @@ impl Endpoint {
 /// Whose write endpoint it is: the format of the body and the shape of the answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dialect {
+    /// The Arrow endpoint, which answers like Arc's.
+    Arrow,
     /// JSON, answered as Arc answers.
     Json,
     /// Arc's line-protocol endpoints.
@@ -84,6 +86,7 @@ impl Dialect {
     /// The wire format of the bodies.
     pub fn format(self) -> Format {
         match self {
+            Self::Arrow => Format::Arrow,
             Self::Json => Format::Json,
             Self::ArcMessagePack => Format::MessagePack,
             Self::QuestDb => Format::QuestDb,
@@ -95,7 +98,7 @@ impl Dialect {
     fn precision_default(self) -> Precision {
         match self {
             Self::ArcLineProtocol | Self::QuestDb | Self::V1 | Self::V2 => Precision::Nanosecond,
-            Self::Json | Self::ArcMessagePack | Self::V3 => Precision::Auto,
+            Self::Arrow | Self::Json | Self::ArcMessagePack | Self::V3 => Precision::Auto,
         }
     }
 }
@@ -127,6 +130,7 @@ pub const ROUTES: &[Route] = &[
     write("/api/v1/write", Dialect::ArcLineProtocol),
     write("/api/v1/write/influxdb", Dialect::ArcLineProtocol),
     write("/api/v1/write/line-protocol", Dialect::ArcLineProtocol),
+    write("/api/v1/write/arrow", Dialect::Arrow),
     write("/api/v1/write/msgpack", Dialect::ArcMessagePack),
     write("/write/v2/msgpack", Dialect::ArcMessagePack),
     write("/api/v2/msgpack", Dialect::ArcMessagePack),
@@ -184,10 +188,13 @@ pub(super) struct Parameters<'a> {
     pub(super) bucket: Option<Cow<'a, str>>,
     pub(super) db: Option<Cow<'a, str>>,
     pub(super) format: Option<Cow<'a, str>>,
+    pub(super) measurement: Option<Cow<'a, str>>,
     pub(super) no_sync: Option<Cow<'a, str>>,
     pub(super) precision: Option<Cow<'a, str>>,
     pub(super) q: Option<Cow<'a, str>>,
     pub(super) rp: Option<Cow<'a, str>>,
+    pub(super) tags: Option<Cow<'a, str>>,
+    pub(super) time: Option<Cow<'a, str>>,
     pub(super) verbose: Option<Cow<'a, str>>,
 }
 
@@ -207,10 +214,13 @@ impl<'a> Parameters<'a> {
                 "bucket" => &mut self.bucket,
                 "db" => &mut self.db,
                 "format" => &mut self.format,
+                "measurement" => &mut self.measurement,
                 "no_sync" => &mut self.no_sync,
                 "precision" => &mut self.precision,
                 "q" => &mut self.q,
                 "rp" => &mut self.rp,
+                "tags" => &mut self.tags,
+                "time" => &mut self.time,
                 "verbose" => &mut self.verbose,
                 _ => continue,
             };
@@ -286,9 +296,23 @@ pub(super) struct Target {
     pub(super) atomic: bool,
     /// `no_sync=true`: answered before the rows are as durable as those of others.
     pub(super) no_sync: bool,
+    /// What an Arrow stream is told about its columns; the parameters not given are empty.
+    pub(super) measurement: String,
+    pub(super) time: String,
+    pub(super) tags: String,
 }
 
 impl Target {
+    /// What an Arrow stream is told about its columns.
+    pub(super) fn stream_parameters(&self) -> StreamParameters<'_> {
+        let given = |value: &'_ str| !value.is_empty();
+        StreamParameters {
+            measurement: Some(&*self.measurement).filter(|it| given(it)),
+            time: Some(&*self.time).filter(|it| given(it)),
+            tags: &self.tags,
+        }
+    }
+
     /// Reads the parameters of a write.
     pub(super) fn new(
         dialect: Dialect,
@@ -297,6 +321,11 @@ impl Target {
     ) -> Result<Self, WriteError> {
         let parameters = Parameters::from_query(query);
         let database = parameters.database(headers)?;
+        // Elsewhere they mean nothing, and are not kept.
+        let of_arrow = |value: Option<Cow<'_, str>>| {
+            let value = value.filter(|_| dialect == Dialect::Arrow);
+            value.map(Cow::into_owned).unwrap_or_default()
+        };
         Ok(Self {
             database: database.unwrap_or_else(|| DATABASE_DEFAULT.to_owned()),
             precision: precision(dialect, parameters.precision.as_deref())?,
@@ -304,6 +333,9 @@ impl Target {
             atomic: dialect == Dialect::QuestDb
                 || !flag("accept_partial", parameters.accept_partial.as_deref(), true)?,
             no_sync: flag("no_sync", parameters.no_sync.as_deref(), false)?,
+            measurement: of_arrow(parameters.measurement),
+            time: of_arrow(parameters.time),
+            tags: of_arrow(parameters.tags),
         })
     }
 }

@@ -8,6 +8,10 @@ mod naive;
 
 mod arc_failures;
 
+mod arrow;
+
+mod arrow_bodies;
+
 mod binary;
 
 mod config;

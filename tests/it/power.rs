@@ -19,7 +19,8 @@ use bytes::Bytes;
 use object_store::memory::InMemory;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use peristyle::engine::{
-    Encoding, Engine, Format, Options, Precision, ReceivedBody, Sabotage, Shard, WriteRequest,
+    Encoding, Engine, Format, Options, Parameters, Precision, ReceivedBody, Sabotage, Shard,
+    WriteRequest,
 };
 use peristyle::publish::Catalog;
 
@@ -221,6 +222,7 @@ fn send(
                 format: Format::LineProtocol,
                 precision: Precision::Nanosecond,
                 atomic: false,
+                parameters: Parameters::default(),
                 idempotency_key: None,
             };
             let Ok(place) = engine.place(&request, text.as_bytes()).await else { break };

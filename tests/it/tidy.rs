@@ -57,8 +57,9 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// Which modules use a dependency; one owner each, so that replacing it touches one folder.
 const OWNERS: &[(&str, &[&str])] = &[
-    ("arrow_array", &["engine", "gather", "persist", "publish"]),
-    ("arrow_buffer", &["gather", "persist"]),
+    ("arrow_array", &["decode", "engine", "gather", "persist", "publish"]),
+    ("arrow_buffer", &["decode", "engine", "gather", "persist"]),
+    ("arrow_ipc", &["decode"]),
     ("arrow_row", &["persist"]),
     ("arrow_schema", &["gather", "persist", "publish", "schema"]),
     ("arrow_select", &["gather", "persist"]),
@@ -78,6 +79,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper_util", &["accept"]),
     ("lexical_core", &["decode"]),
     ("libc", &["disk"]),
+    ("lz4_flex", &["decode"]),
     ("memchr", &["accept", "decode"]),
     ("mimalloc", &["main"]),
     ("object_store", &["publish"]),
