@@ -42,6 +42,8 @@ pub struct FormatStats {
 /// Every counter of the server.
 #[derive(Debug, Default)]
 pub struct Stats {
+    /// Writes in Arrow IPC.
+    pub arrow: FormatStats,
     /// Writes in line protocol.
     pub line_protocol: FormatStats,
     /// Writes in JSON.
@@ -113,6 +115,7 @@ impl Stats {
         ];
         for (name, help, pick) in families {
             let counters = [
+                ("format=\"arrow\"", pick(&self.arrow)),
                 ("format=\"json\"", pick(&self.json)),
                 ("format=\"line_protocol\"", pick(&self.line_protocol)),
                 ("format=\"msgpack\"", pick(&self.msgpack)),

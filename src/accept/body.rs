@@ -30,6 +30,8 @@ const DECLARED_BYTES_MAX: usize = 4 << 20;
 const ADMITTED_BYTES_MIN: usize = 64 << 10;
 /// How long the rest of a refused body is read and dropped.
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
+/// Bodies below this are never worth keeping.
+const KEPT_BYTES_MIN: u64 = 64 << 10;
 /// Room behind a body for the slack that decoders want.
 const SLACK: usize = 128;
 
@@ -42,6 +44,15 @@ impl Pool {
     pub(super) fn take(self: &Rc<Self>) -> Pooled {
         let bytes = self.0.borrow_mut().pop().unwrap_or_default();
         Pooled { bytes, pool: Rc::clone(self) }
+    }
+
+    /// As [`Self::take`], for a body of `declared` bytes that may be kept beyond its request: a
+    /// large one gets a buffer of its own, because none of the pool is of its size.
+    pub(super) fn take_for(self: &Rc<Self>, declared: u64) -> Pooled {
+        if declared < KEPT_BYTES_MIN {
+            return self.take();
+        }
+        Pooled { bytes: Vec::new(), pool: Rc::clone(self) }
     }
 }
 
@@ -110,7 +121,7 @@ pub(super) async fn gather(
     }
     account.hold(declared.max(1))?;
     received.reserve(declared.min(DECLARED_BYTES_MAX) + SLACK);
-    let frames = gather_frames(incoming, received, max, account, timeouts.body_idle);
+    let frames = gather_frames(incoming, received, max, declared, account, timeouts.body_idle);
     timeout(timeouts.body, frames).await.map_err(|_| BusyReason::BodyTimeout)?
 }
 
@@ -118,6 +129,7 @@ async fn gather_frames(
     incoming: &mut Incoming,
     received: &mut Vec<u8>,
     max: usize,
+    declared: usize,
     account: &mut Account<'_>,
     idle: Duration,
 ) -> Result<(), WriteError> {
@@ -131,6 +143,12 @@ async fn gather_frames(
             return Err(ClientError::BodyTooLarge { max }.into());
         }
         account.hold(received.len() + data.len())?;
+        let room = received.capacity();
+        if received.len() + data.len() > room && declared > room {
+            // So much has arrived that the rest is believed in: growing step by step would copy
+            // the body again and again.
+            received.reserve_exact(declared.saturating_sub(received.len()) + SLACK);
+        }
         received.extend_from_slice(data);
     }
 }

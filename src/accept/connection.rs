@@ -57,6 +57,7 @@ impl Context {
 
     fn format_stats(&self, format: Format) -> &FormatStats {
         match format {
+            Format::Arrow => &self.engine.stats().arrow,
             Format::Json => &self.engine.stats().json,
             Format::LineProtocol | Format::QuestDb => &self.engine.stats().line_protocol,
             Format::MessagePack => &self.engine.stats().msgpack,
@@ -199,7 +200,10 @@ async fn write(
         None => None,
     };
     let mut account = Account::new(&context.engine);
-    let mut received = context.pool.take();
+    let mut received = match dialect.format() {
+        Format::Arrow => context.pool.take_for(incoming.size_hint().lower()),
+        _ => context.pool.take(),
+    };
     let max = context.engine.limits().body_bytes_max;
     body::gather(incoming, &mut received.bytes, max, &mut account, &context.timeouts).await?;
     stats.received_bytes.add(received.bytes.len() as u64);
@@ -232,6 +236,7 @@ async fn write(
         precision: target.precision,
         atomic: target.atomic,
         sender: sender.id(),
+        parameters: target.stream_parameters(),
         idempotency_key: head.headers.get("idempotency-key").map(HeaderValue::as_bytes),
     };
     let place = context.engine.place(&request, &received.bytes).await?;
@@ -258,7 +263,9 @@ async fn write(
 /// What a body of no bytes is answered.
 fn empty_body(dialect: Dialect) -> Result<Answer, WriteError> {
     match dialect {
-        Dialect::ArcMessagePack | Dialect::Json | Dialect::V3 => Err(ClientError::EmptyBody.into()),
+        Dialect::Arrow | Dialect::ArcMessagePack | Dialect::Json | Dialect::V3 => {
+            Err(ClientError::EmptyBody.into())
+        }
         Dialect::ArcLineProtocol | Dialect::QuestDb | Dialect::V1 | Dialect::V2 => {
             Ok(response::no_content())
         }

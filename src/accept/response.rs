@@ -203,7 +203,7 @@ pub(super) fn written(
     let is_text = dialect.format() != Format::MessagePack;
     let refusals = Refusals { report, body, is_text, atomic };
     match dialect {
-        Dialect::ArcLineProtocol | Dialect::ArcMessagePack | Dialect::Json => {
+        Dialect::Arrow | Dialect::ArcLineProtocol | Dialect::ArcMessagePack | Dialect::Json => {
             arc(dialect, &refusals)
         }
         Dialect::QuestDb => questdb::refused(report, id),
@@ -221,7 +221,11 @@ fn arc(dialect: Dialect, refusals: &Refusals<'_>) -> Answer {
             return refusals.influx_1_and_2(dialect);
         }
         let reason = report.rejections.first().map(refusal).unwrap_or_default();
-        let format = if dialect == Dialect::Json { "JSON" } else { "MessagePack" };
+        let format = match dialect {
+            Dialect::Arrow => "Arrow IPC",
+            Dialect::Json => "JSON",
+            _ => "MessagePack",
+        };
         let text = format!("Invalid {format} payload: {reason}");
         return error(StatusCode::BAD_REQUEST, Some(dialect), &text, &[]);
     }
@@ -242,6 +246,7 @@ fn arc(dialect: Dialect, refusals: &Refusals<'_>) -> Answer {
 fn is_malformed(rejection: &Rejection) -> bool {
     match &rejection.reason {
         Reason::Append(_) => false,
+        Reason::Arrow(error) => error.is_malformed(),
         Reason::LineProtocol(error) => error.is_malformed(),
         Reason::Json(error) => error.is_malformed(),
         Reason::MessagePack(error) => error.is_malformed(),
@@ -259,9 +264,10 @@ fn is_limit(rejection: &Rejection) -> bool {
 
 /// A refusal with its place: `row 3: field type conflict: ...`.
 fn refusal(rejection: &Rejection) -> String {
-    let what = match rejection.reason {
+    let what = match &rejection.reason {
+        Reason::Arrow(error) if error.is_malformed() => "message",
         Reason::LineProtocol(_) => "line",
-        Reason::Append(_) | Reason::Json(_) | Reason::MessagePack(_) => "row",
+        Reason::Append(_) | Reason::Arrow(_) | Reason::Json(_) | Reason::MessagePack(_) => "row",
     };
     format!("{what} {}: {}", rejection.line, rejection.reason)
 }

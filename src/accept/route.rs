@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderValue};
 
-use crate::engine::{Format, Precision};
+use crate::engine::{Format, Parameters as StreamParameters, Precision};
 use crate::error::{ClientError, WriteError, cut};
 
 /// Longest database name, in bytes.
@@ -74,6 +74,8 @@ impl Endpoint {
 /// Whose write endpoint it is: the format of the body and the shape of the answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dialect {
+    /// The Arrow endpoint, which answers like Arc's.
+    Arrow,
     /// JSON, answered as Arc answers.
     Json,
     /// Arc's line-protocol endpoints.
@@ -94,7 +96,7 @@ impl Dialect {
     /// Whether its endpoints are Arc's, or answer as they do.
     pub(super) fn is_arc(self) -> bool {
         match self {
-            Self::ArcLineProtocol | Self::ArcMessagePack | Self::Json => true,
+            Self::Arrow | Self::ArcLineProtocol | Self::ArcMessagePack | Self::Json => true,
             Self::QuestDb | Self::V1 | Self::V2 | Self::V3 => false,
         }
     }
@@ -102,6 +104,7 @@ impl Dialect {
     /// The wire format of the bodies.
     pub fn format(self) -> Format {
         match self {
+            Self::Arrow => Format::Arrow,
             Self::Json => Format::Json,
             Self::ArcMessagePack => Format::MessagePack,
             Self::QuestDb => Format::QuestDb,
@@ -113,7 +116,7 @@ impl Dialect {
     fn precision_default(self) -> Precision {
         match self {
             Self::ArcLineProtocol | Self::QuestDb | Self::V1 | Self::V2 => Precision::Nanosecond,
-            Self::Json | Self::ArcMessagePack | Self::V3 => Precision::Auto,
+            Self::Arrow | Self::Json | Self::ArcMessagePack | Self::V3 => Precision::Auto,
         }
     }
 }
@@ -145,6 +148,7 @@ pub const ROUTES: &[Route] = &[
     write("/api/v1/write", Dialect::ArcLineProtocol),
     write("/api/v1/write/influxdb", Dialect::ArcLineProtocol),
     write("/api/v1/write/line-protocol", Dialect::ArcLineProtocol),
+    write("/api/v1/write/arrow", Dialect::Arrow),
     write("/api/v1/write/msgpack", Dialect::ArcMessagePack),
     write("/write/v2/msgpack", Dialect::ArcMessagePack),
     write("/api/v2/msgpack", Dialect::ArcMessagePack),
@@ -202,11 +206,14 @@ pub(super) struct Parameters<'a> {
     pub(super) bucket: Option<Cow<'a, str>>,
     pub(super) db: Option<Cow<'a, str>>,
     pub(super) format: Option<Cow<'a, str>>,
+    pub(super) measurement: Option<Cow<'a, str>>,
     pub(super) no_sync: Option<Cow<'a, str>>,
     pub(super) p: Option<Cow<'a, str>>,
     pub(super) precision: Option<Cow<'a, str>>,
     pub(super) q: Option<Cow<'a, str>>,
     pub(super) rp: Option<Cow<'a, str>>,
+    pub(super) tags: Option<Cow<'a, str>>,
+    pub(super) time: Option<Cow<'a, str>>,
     pub(super) verbose: Option<Cow<'a, str>>,
 }
 
@@ -226,11 +233,14 @@ impl<'a> Parameters<'a> {
                 "bucket" => &mut self.bucket,
                 "db" => &mut self.db,
                 "format" => &mut self.format,
+                "measurement" => &mut self.measurement,
                 "no_sync" => &mut self.no_sync,
                 "p" => &mut self.p,
                 "precision" => &mut self.precision,
                 "q" => &mut self.q,
                 "rp" => &mut self.rp,
+                "tags" => &mut self.tags,
+                "time" => &mut self.time,
                 "verbose" => &mut self.verbose,
                 _ => continue,
             };
@@ -306,9 +316,23 @@ pub(super) struct Target {
     pub(super) atomic: bool,
     /// `no_sync=true`: answered before the rows are as durable as those of others.
     pub(super) no_sync: bool,
+    /// What an Arrow stream is told about its columns; the parameters not given are empty.
+    pub(super) measurement: String,
+    pub(super) time: String,
+    pub(super) tags: String,
 }
 
 impl Target {
+    /// What an Arrow stream is told about its columns.
+    pub(super) fn stream_parameters(&self) -> StreamParameters<'_> {
+        let given = |value: &'_ str| !value.is_empty();
+        StreamParameters {
+            measurement: Some(&*self.measurement).filter(|it| given(it)),
+            time: Some(&*self.time).filter(|it| given(it)),
+            tags: &self.tags,
+        }
+    }
+
     /// Reads the parameters of a write.
     pub(super) fn new(
         dialect: Dialect,
@@ -317,6 +341,11 @@ impl Target {
     ) -> Result<Self, WriteError> {
         let parameters = Parameters::from_query(query);
         let database = parameters.database(headers)?;
+        // Elsewhere they mean nothing, and are not kept.
+        let of_arrow = |value: Option<Cow<'_, str>>| {
+            let value = value.filter(|_| dialect == Dialect::Arrow);
+            value.map(Cow::into_owned).unwrap_or_default()
+        };
         Ok(Self {
             database: database.unwrap_or_else(|| DATABASE_DEFAULT.to_owned()),
             precision: precision(dialect, parameters.precision.as_deref())?,
@@ -324,6 +353,9 @@ impl Target {
             atomic: dialect == Dialect::QuestDb
                 || !flag("accept_partial", parameters.accept_partial.as_deref(), true)?,
             no_sync: flag("no_sync", parameters.no_sync.as_deref(), false)?,
+            measurement: of_arrow(parameters.measurement),
+            time: of_arrow(parameters.time),
+            tags: of_arrow(parameters.tags),
         })
     }
 }

@@ -16,6 +16,8 @@ pub mod number;
 
 pub mod precision;
 
+pub mod ipc;
+
 pub mod line_protocol;
 
 pub mod msgpack;
@@ -33,6 +35,8 @@ pub use precision::Precision;
 /// A wire format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
+    /// Streams of Arrow IPC; `schemas/wire/arrow.md`.
+    Arrow,
     /// InfluxDB line protocol; `schemas/wire/line_protocol.ebnf`.
     LineProtocol,
     /// Telegraf's JSON, and the shapes of MessagePack in it; `schemas/wire/json.md`.
@@ -67,6 +71,8 @@ pub struct Report {
     pub has_received_times: bool,
     /// The first rejections, at most `limits.reported_errors_max`, in body order.
     pub rejections: Vec<Rejection>,
+    /// What stood in these rows, where the body has no bytes that are one row; else empty.
+    pub texts: Vec<Box<str>>,
     /// Which rows were rejected, folded into one number.
     digest: u64,
 }
@@ -94,9 +100,10 @@ impl Report {
 /// One row that was not taken: where it stands and why.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rejection {
-    /// Line protocol: physical line, from 1. Other formats: row of the body, from 1.
+    /// Line protocol: physical line, from 1. Other formats: row of the body, from 1; of an Arrow
+    /// stream that cannot be read on, its message.
     pub line: u64,
-    /// First byte of the row in the inflated body.
+    /// First byte of the row, or of its Arrow message, in the inflated body.
     pub start: usize,
     /// Byte after the row's last, or after the last one that could be read.
     pub end: usize,
@@ -109,6 +116,8 @@ pub struct Rejection {
 pub enum Reason {
     /// The columns refused it.
     Append(AppendError),
+    /// The body is no Arrow stream that can be taken, or a row has no time that can.
+    Arrow(ipc::StreamError),
     /// The item is not a row of JSON.
     Json(json::ItemError),
     /// The line is not line protocol.
@@ -121,6 +130,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Append(error) => error.fmt(f),
+            Self::Arrow(error) => error.fmt(f),
             Self::Json(error) => error.fmt(f),
             Self::LineProtocol(error) => error.fmt(f),
             Self::MessagePack(error) => error.fmt(f),

@@ -3,8 +3,11 @@
 //! The same body, request, time and decisions give the same rows: a record keeps all of these, and
 //! nothing else decides here.
 
+use arrow_buffer::Buffer;
+
 use super::rejected;
 use crate::decode::cursor::Body;
+use crate::decode::ipc::{self, Parameters};
 use crate::decode::{Context, Format, Precision, Reason, Rejection, Report};
 use crate::decode::{json, line_protocol, msgpack};
 use crate::error::ClientError;
@@ -26,6 +29,8 @@ pub struct WriteRequest<'a> {
     pub atomic: bool,
     /// Who sent it: the number of a token, 0 where nobody had to say.
     pub sender: u64,
+    /// What it says about its columns, for Arrow.
+    pub parameters: Parameters<'a>,
     /// What the client calls it, so that it can be sent again.
     pub idempotency_key: Option<&'a [u8]>,
 }
@@ -47,9 +52,16 @@ pub(super) struct Applied {
     pub(super) report: Report,
     /// Refused rows that are in `_rejected`.
     pub(super) rejected_kept: usize,
+    /// The inflated body, if rows go on to use its bytes.
+    pub(super) shared: Option<Buffer>,
 }
 
 impl Applied {
+    /// The inflated body, which is in `buffer` unless it is shared.
+    pub(super) fn body<'a>(&'a self, buffer: &'a [u8]) -> &'a [u8] {
+        self.shared.as_ref().map_or(buffer, Buffer::as_slice)
+    }
+
     /// Whether the tables are as they were.
     pub(super) fn is_nothing(&self) -> bool {
         self.report.accepted == 0 && self.rejected_kept == 0
@@ -62,7 +74,7 @@ impl Applied {
 }
 
 /// Decodes `body`, which is inflated, into `tables`; JSON is read in `scratch`. Slack is appended
-/// to the body and taken off again.
+/// to the body and taken off again. Arrow takes the body away if its rows go on to use it.
 ///
 /// # Errors
 /// `TooManyDatabases`. A refused row is no error.
@@ -84,13 +96,22 @@ pub(super) fn apply(
     let context = Context { precision: request.precision, received, limits };
     let mut report = Report::default();
     let len = body.len();
-    let bytes = Body::new(body);
+    let mut shared = None;
     match request.format {
-        Format::Json => json::decode(bytes, &context, scratch, database, &mut report),
-        Format::LineProtocol => line_protocol::decode(bytes, &context, database, &mut report),
-        Format::MessagePack => msgpack::decode(bytes, &context, database, &mut report),
+        Format::Arrow => {
+            let bytes = Buffer::from_vec(std::mem::take(body));
+            ipc::decode(&bytes, &request.parameters, &context, database, &mut report);
+            shared = Some(bytes);
+        }
+        Format::Json => {
+            json::decode(Body::new(body), &context, scratch, database, &mut report);
+        }
+        Format::LineProtocol => {
+            line_protocol::decode(Body::new(body), &context, database, &mut report);
+        }
+        Format::MessagePack => msgpack::decode(Body::new(body), &context, database, &mut report),
         Format::QuestDb => {
-            line_protocol::decode_questdb(bytes, &context, database, &mut report);
+            line_protocol::decode_questdb(Body::new(body), &context, database, &mut report);
         }
     }
     if circumstances.is_stored {
@@ -105,10 +126,22 @@ pub(super) fn apply(
             Rejection { line: 1, start: 0, end: len, reason: Reason::Append(error) },
         );
     }
-    body.truncate(len);
+    let shared = match shared.map(Buffer::into_vec) {
+        Some(Err(bytes)) => Some(bytes),
+        // No row uses it.
+        Some(Ok(bytes)) => {
+            *body = bytes;
+            None
+        }
+        None => {
+            body.truncate(len);
+            None
+        }
+    };
     let kept = if circumstances.is_stored { 0 } else { circumstances.rejected_kept_max };
     let kept = kept.min(report.rejections.len());
     let refused = report.rejections.get(..kept).unwrap_or_default();
-    let rejected_kept = rejected::keep(database, request, received, refused, body);
-    Ok(Applied { report, rejected_kept })
+    let body = shared.as_ref().map_or(body.as_slice(), Buffer::as_slice);
+    let rejected_kept = rejected::keep(database, request, received, refused, &report.texts, body);
+    Ok(Applied { report, rejected_kept, shared })
 }

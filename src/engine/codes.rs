@@ -8,8 +8,13 @@ use crate::gather;
 use crate::journal;
 use crate::schema::{ColumnKind, Role};
 
-const FORMATS: &[(u8, Format)] =
-    &[(1, Format::LineProtocol), (2, Format::MessagePack), (3, Format::Json), (5, Format::QuestDb)];
+const FORMATS: &[(u8, Format)] = &[
+    (1, Format::LineProtocol),
+    (2, Format::MessagePack),
+    (3, Format::Json),
+    (4, Format::Arrow),
+    (5, Format::QuestDb),
+];
 
 const PRECISIONS: &[(u8, Precision)] = &[
     (1, Precision::Auto),

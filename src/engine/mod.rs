@@ -58,6 +58,7 @@ pub use self::rejected::REJECTED;
 pub use self::retries::RetryOptions;
 pub use self::shard::{Place, ReceivedBody, Shard, Written};
 pub use crate::decode::inflate::{Encoding, Inflater};
+pub use crate::decode::ipc::{Parameters, StreamError};
 pub use crate::decode::line_protocol::LineError;
 pub use crate::decode::msgpack::ItemError;
 pub use crate::decode::{Format, Precision, Reason, Rejection, Report};
@@ -248,7 +249,10 @@ impl Engine {
         request: &WriteRequest<'_>,
         received: &[u8],
     ) -> Result<Place, WriteError> {
-        let reserved = self.journal.reserve(received.len()).await;
+        let names = request.parameters;
+        let named = [names.measurement, names.time, Some(names.tags)];
+        let name_bytes: usize = named.into_iter().flatten().map(str::len).sum();
+        let reserved = self.journal.reserve(received.len().saturating_add(name_bytes)).await;
         let reservation = reserved.map_err(|refusal| match refusal {
             Refusal::Closed => BusyReason::ShuttingDown.into(),
             Refusal::DiskFull => BusyReason::DiskFull.into(),

@@ -29,6 +29,7 @@ use super::publisher::{Publisher, TableRows, by_table, committed, with_sources};
 use super::retries::{Retries, recycle};
 use super::shard::{Sealed, saturated};
 use crate::decode::inflate::{Encoding, Inflater};
+use crate::decode::ipc::Parameters;
 use crate::decode::json;
 use crate::error::{BusyReason, ServerError, WriteError};
 use crate::gather::{Column, Measurement, Registry, Tables};
@@ -331,6 +332,11 @@ impl<'a> Replay<'a> {
             atomic: write.flags & codes::ATOMIC != 0,
             // Of no use any more: the key of the request is in the record.
             sender: 0,
+            parameters: Parameters {
+                measurement: (!write.measurement.is_empty()).then_some(write.measurement),
+                time: (!write.time.is_empty()).then_some(write.time),
+                tags: write.tags,
+            },
             idempotency_key: None,
         };
         let encoding = codes::to_encoding(write.encoding).ok_or_else(unknown)?;

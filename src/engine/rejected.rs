@@ -7,8 +7,10 @@
 //! | `measurement` | tag   | string  | what the row was meant for, where that can be told        |
 //! | `line`        | field | integer | line protocol: physical line; others: row of the body     |
 //! | `reason`      | field | string  | why, as the answer says it                                |
-//! | `row`         | field | string  | line protocol, JSON: the line or row, cut at 4 KiB        |
-//! | `row_hex`     | field | string  | MessagePack: the bytes of the row, cut at 4 KiB, in hex   |
+//! | `row`         | field | string  | line protocol, JSON: the line or row; Arrow: the row as   |
+//! |               |       |         | JSON; cut at 4 KiB                                        |
+//! | `row_hex`     | field | string  | MessagePack: the bytes of the row, cut at 4 KiB, in hex;  |
+//! |               |       |         | Arrow: those of a message that cannot be read             |
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -55,13 +57,14 @@ impl Allowance {
     }
 }
 
-/// Appends `refused` rows of `body` to `_rejected` of `database`, and returns how many it took: a
+/// Appends `refused` rows of `body`, or what `texts` say of them, to `_rejected` of `database`, and returns how many it took: a
 /// table or column of that name that a client made otherwise takes none.
 pub(super) fn keep(
     database: &mut Database,
     request: &WriteRequest<'_>,
     received: Timestamp,
     refused: &[Rejection],
+    texts: &[Box<str>],
     body: &[u8],
 ) -> usize {
     if refused.is_empty() {
@@ -69,10 +72,14 @@ pub(super) fn keep(
     }
     database.begin_write(Atomicity::Rows);
     let taken = database.table(REJECTED).map_or(0, |table| {
-        let rows = refused.iter().filter(|rejection| {
-            let bytes = body.get(rejection.start..rejection.end).unwrap_or_default();
+        let rows = refused.iter().enumerate().filter(|(index, rejection)| {
+            let row = match texts.get(*index) {
+                Some(text) => text.as_bytes(),
+                None => body.get(rejection.start..rejection.end).unwrap_or_default(),
+            };
+            let is_text = texts.len() > *index;
             let table = database.table_mut(table);
-            let kept = keep_row(table, request, received, rejection, bytes);
+            let kept = keep_row(table, request, received, rejection, (row, is_text));
             if kept.is_err() {
                 table.rollback_row();
             }
@@ -90,10 +97,11 @@ fn keep_row(
     request: &WriteRequest<'_>,
     received: Timestamp,
     rejection: &Rejection,
-    row: &[u8],
+    (row, is_text): (&[u8], bool),
 ) -> Result<(), AppendError> {
     table.append_tag("endpoint", request.endpoint)?;
-    if let Some(measurement) = measurement_of(request.format, rejection, row) {
+    let named = request.parameters.measurement.map(|name| cut(name, 255).to_owned());
+    if let Some(measurement) = named.or_else(|| measurement_of(request.format, rejection, row)) {
         table.append_tag("measurement", &measurement)?;
     }
     let line = table.field("line")?;
@@ -105,7 +113,8 @@ fn keep_row(
         Format::Json | Format::LineProtocol | Format::QuestDb => {
             ("row", String::from_utf8_lossy(row).into_owned())
         }
-        Format::MessagePack => ("row_hex", hex(row)),
+        Format::Arrow if is_text => ("row", String::from_utf8_lossy(row).into_owned()),
+        Format::Arrow | Format::MessagePack => ("row_hex", hex(row)),
     };
     let column = table.field(name)?;
     table.append_str(column, &text)?;

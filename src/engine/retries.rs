@@ -210,8 +210,16 @@ pub(super) fn recycle(
 
 /// The key of a request, never 0.
 fn key(request: &WriteRequest<'_>, received: &[u8]) -> u128 {
-    let WriteRequest { format, precision, atomic, .. } = request;
+    let WriteRequest { format, precision, atomic, parameters, .. } = request;
     let settings = [codes::of_format(*format), codes::of_precision(*precision), u8::from(*atomic)];
+    let names = [parameters.measurement, parameters.time, Some(parameters.tags)];
+    let is_named = names.iter().flatten().any(|name| !name.is_empty());
+    let mut settings = settings.to_vec();
+    if is_named {
+        // No name has this byte, so that no two lists of names are one.
+        settings
+            .extend(names.iter().flat_map(|name| name.unwrap_or_default().bytes().chain([0xff])));
+    }
     // What the bytes are for decides over the seed of their hash.
     let (settings, bytes) = match request.idempotency_key {
         Some(given) => (&[][..], given),

@@ -26,7 +26,7 @@ use crate::decode::inflate::Encoding;
 use crate::decode::{Report, json};
 use crate::error::{BusyReason, WriteError};
 use crate::gather::{Chunk, Registry, Tables};
-use crate::journal::{Entry, Journal, Reservation, Ticket, Write};
+use crate::journal::{Body, Entry, Journal, Reservation, Ticket, Write};
 
 /// What the flusher asks of a shard.
 #[derive(Debug)]
@@ -217,7 +217,8 @@ impl Shard {
         let Self { tables, scratch, registry, .. } = self;
         let applied = apply(tables, scratch, registry, request, circumstances, bytes)?;
         self.allowance.take(applied.rejected_kept);
-        let answer = answer(&applied.report, bytes);
+        let answer = answer(&applied.report, applied.body(bytes));
+        let shared = applied.shared.clone().filter(|_| encoding == Encoding::Identity);
         let record = match stored_at {
             Some(sequence) => self.wait_for(sequence, reservation, received),
             None if applied.is_nothing() => Storing::Done(received),
@@ -225,7 +226,11 @@ impl Shard {
                 let open = open.filter(|_| applied.is_repeatable(request));
                 let key = open.as_ref().map_or(0, Open::key);
                 let write = self.record(request, circumstances, encoding, &applied, key);
-                let ticket = self.journal.append(reservation, &Entry::Write(write), received);
+                let body = match shared {
+                    Some(shared) => Body::Shared(Arc::new(shared)),
+                    None => Body::Lent(received),
+                };
+                let ticket = self.journal.append(reservation, &Entry::Write(write), body);
                 if let Some(open) = open {
                     open.store(ticket.sequence());
                 }
@@ -254,6 +259,9 @@ impl Shard {
             shard: codes::shard(self.index),
             database: request.database,
             endpoint: request.endpoint,
+            measurement: request.parameters.measurement.unwrap_or_default(),
+            time: request.parameters.time.unwrap_or_default(),
+            tags: request.parameters.tags,
             format: codes::of_format(request.format),
             precision: codes::of_precision(request.precision),
             encoding: codes::of_encoding(encoding),

@@ -444,7 +444,11 @@ impl ColumnBuilder {
 }
 
 /// Unsigned values as the table writes them.
-fn unsigned_array(values: Vec<u64>, nulls: Option<NullBuffer>, unsigned: Unsigned) -> ArrayRef {
+pub(super) fn unsigned_array(
+    values: Vec<u64>,
+    nulls: Option<NullBuffer>,
+    unsigned: Unsigned,
+) -> ArrayRef {
     match unsigned {
         Unsigned::Int64 => {
             // `TableBuilder` refuses larger values while columns are written as INT64.

@@ -5,7 +5,6 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::ArrowError;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
@@ -317,7 +316,7 @@ impl Database {
         let limits = *self.registry.limits();
         let Some(table) = self.tables.get_mut(at) else { return };
         table.atomicity = Atomicity::Rows;
-        let added = table.row_count() - touched.rows;
+        let added = table.row_count() - touched.rows + table.whole_count();
         table.measurement().add_rows(added as u64);
         let row_bytes = table.row_bytes();
         self.row_bytes = (self.row_bytes + row_bytes).saturating_sub(touched.row_bytes);
@@ -325,7 +324,10 @@ impl Database {
         self.series_bytes = series_bytes.saturating_sub(touched.series_bytes);
         if !table.is_adopted() {
             self.release(touched.table);
-        } else if table.row_count() >= limits.rows_per_chunk || row_bytes >= CHUNK_BYTES_MAX {
+        } else if table.row_count() >= limits.rows_per_chunk
+            || row_bytes >= CHUNK_BYTES_MAX
+            || table.whole_count() > 0
+        {
             self.seal_table(at);
         }
     }
@@ -347,13 +349,12 @@ impl Database {
         let limits = *self.registry.limits();
         let Some(table) = self.tables.get_mut(at) else { return };
         let before = table.row_bytes();
-        let batch = seal(table);
-        let measurement = Arc::clone(table.measurement());
+        let chunks = table.seal();
         let is_full = table.series_count() >= limits.series_per_table_max
             || table.series_bytes() >= limits.series_cache_bytes_max;
-        let bytes = batch.get_array_memory_size();
+        let bytes: usize = chunks.iter().map(|chunk| chunk.bytes).sum();
         self.row_bytes = (self.row_bytes + bytes).saturating_sub(before);
-        self.chunks.push(Chunk { measurement, batch, bytes });
+        self.chunks.extend(chunks);
         if is_full {
             self.forget_series(at);
         }
@@ -403,17 +404,6 @@ impl Database {
         self.row_bytes = 0;
         std::mem::take(&mut self.chunks)
     }
-}
-
-/// The rows of a table as a batch.
-fn seal(table: &mut TableBuilder) -> RecordBatch {
-    let sealed: Result<RecordBatch, ArrowError> = table.seal();
-    #[expect(
-        clippy::expect_used,
-        reason = "every array has the table's row count and the type of its field: both are made \
-                  side by side in `TableBuilder::seal`"
-    )]
-    sealed.expect("arrays that match their schema")
 }
 
 /// One shard's databases.

@@ -26,6 +26,6 @@ pub use append_error::AppendError;
 pub use database::{Atomicity, Chunk, Database, TableIndex, Tables};
 pub use key_shape::{KEY_WINDOW, Literal, Predicted};
 pub use registry::{Column, Measurement, Registry, RestoreError, Witness};
-pub use series::{SeriesIndex, TagKey};
-pub use table_builder::{ColumnIndex, TableBuilder};
+pub use series::{SeriesIndex, TagArray, TagKey};
+pub use table_builder::{ColumnIndex, TableBuilder, WholeRows, WholeTimes};
 pub use values::{StringValues, TimeValues};

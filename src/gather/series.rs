@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arrow_array::types::UInt32Type;
 use arrow_array::{ArrayRef, DictionaryArray, PrimitiveArray};
-use arrow_buffer::NullBuffer;
+use arrow_buffer::{NullBuffer, NullBufferBuilder};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
@@ -236,5 +236,45 @@ impl SeriesRows {
         let rows: Vec<u32> = self.rows.iter().map(|row| or_first(key_of(row))).collect();
         let rows = PrimitiveArray::<UInt32Type>::new(rows.into(), nulls);
         Arc::new(DictionaryArray::new(rows, Arc::new(dictionary.finish(None))))
+    }
+}
+
+/// The tag column of rows that come whole, made of plain strings.
+#[derive(Debug)]
+pub struct TagArray {
+    values: TagValues,
+    keys: Vec<u32>,
+    nulls: NullBufferBuilder,
+}
+
+impl TagArray {
+    /// No rows; room for `rows`.
+    pub fn new(rows: usize) -> Self {
+        Self {
+            values: TagValues::default(),
+            keys: Vec::with_capacity(rows),
+            nulls: NullBufferBuilder::new(rows),
+        }
+    }
+
+    /// Appends the value of the next row, if it has one. One that repeats the last costs a compare.
+    pub fn push(&mut self, value: Option<&str>) {
+        let last = self.keys.last().copied().unwrap_or_default();
+        let Some(value) = value else {
+            self.keys.push(last);
+            self.nulls.append_null();
+            return;
+        };
+        let is_last = self.values.values.len() > 0
+            && self.values.values.value(wide(last)) == value.as_bytes();
+        let key = if is_last { last } else { self.values.intern(value).0 };
+        self.keys.push(key);
+        self.nulls.append_non_null();
+    }
+
+    /// The column, with a dictionary of the values that occur.
+    pub fn finish(mut self) -> ArrayRef {
+        let keys = PrimitiveArray::<UInt32Type>::new(self.keys.into(), self.nulls.finish());
+        Arc::new(DictionaryArray::new(keys, Arc::new(self.values.values.finish(None))))
     }
 }

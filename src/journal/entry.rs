@@ -3,6 +3,7 @@
 //! ```text
 //! Write    1 | shard | format | precision | encoding | flags | received_ns
 //!            | accepted | rejected | rejected_kept | digest | request_key | database | endpoint
+//!            | measurement | time | tags
 //! Columns  2 | database | measurement | count | (kind | role | name | physical | unit) ...
 //! Drop     3 | database
 //! Dropped  4 | database | sequence
@@ -18,7 +19,7 @@ use super::fields::{Fields, count, push_string};
 /// Largest entry; a longer list of columns or keys becomes several records.
 const ENTRY_BYTES_MAX: usize = 1 << 20;
 /// What an entry of a write takes at most beside its names.
-pub(super) const FIXED_BYTES_MAX: usize = 64;
+pub(super) const FIXED_BYTES_MAX: usize = 80;
 /// Longest names of a database and of a path together.
 pub(super) const NAME_BYTES_MAX: usize = 512;
 
@@ -88,6 +89,12 @@ pub struct Write<'a> {
     pub flags: u8,
     /// The path that the body was sent to.
     pub endpoint: &'a str,
+    /// The measurement that the request names, or nothing; so below.
+    pub measurement: &'a str,
+    /// The column of times that the request names.
+    pub time: &'a str,
+    /// The tags that the request names.
+    pub tags: &'a str,
     /// The time of rows that carry none, in nanoseconds since 1970-01-01 UTC.
     pub received_ns: i64,
     /// Rows that were accepted.
@@ -216,6 +223,9 @@ impl<'a> Write<'a> {
         bytes.extend(self.request_key.to_le_bytes());
         push_string(bytes, self.database);
         push_string(bytes, self.endpoint);
+        push_string(bytes, self.measurement);
+        push_string(bytes, self.time);
+        push_string(bytes, self.tags);
     }
 
     fn decode(fields: &mut Fields<'a>) -> Option<Self> {
@@ -233,6 +243,9 @@ impl<'a> Write<'a> {
             request_key: fields.u128()?,
             database: fields.string()?,
             endpoint: fields.string()?,
+            measurement: fields.string()?,
+            time: fields.string()?,
+            tags: fields.string()?,
         })
     }
 }

@@ -42,6 +42,8 @@
 //!
 //! Not here: what codes in entries mean, what is replayed and what is published already (`engine`).
 
+mod body;
+
 mod entry;
 
 mod error;
@@ -75,6 +77,7 @@ use std::{fmt, mem};
 
 use tokio::sync::oneshot;
 
+pub use self::body::Body;
 pub use self::entry::{Column, Columns, Entry, Write};
 pub use self::error::{Cause, Damage, JournalError, Operation};
 pub use self::reader::{Record, Salvage, Torn};
@@ -283,11 +286,16 @@ impl Journal {
     /// Appends a record, behind all that were appended before. Never waits for a disk: room was
     /// reserved, and what `entry` needs beyond that comes from what is set aside.
     ///
-    /// The ticket tells when the record is durable, and gives the body's buffer back. Dropping it
-    /// does not take the record back.
-    pub fn append(&self, reservation: Reservation, entry: &Entry<'_>, body: Vec<u8>) -> Ticket {
+    /// The ticket tells when the record is durable, and gives the body's buffer back, empty if it
+    /// is shared. Dropping it does not take the record back.
+    pub fn append(
+        &self,
+        reservation: Reservation,
+        entry: &Entry<'_>,
+        body: impl Into<Body>,
+    ) -> Ticket {
         let (sender, receiver) = oneshot::channel();
-        let sequence = self.push(reservation, entry.encode_whole(), body, Some(sender));
+        let sequence = self.push(reservation, entry.encode_whole(), body.into(), Some(sender));
         Ticket { sequence, receiver }
     }
 
@@ -298,7 +306,7 @@ impl Journal {
         let mut sequence = 0;
         for piece in entry.encode() {
             let none = Reservation { shared: Arc::clone(&self.shared), bytes: 0 };
-            sequence = self.push(none, piece, Vec::new(), None);
+            sequence = self.push(none, piece, Vec::new().into(), None);
         }
         sequence
     }
@@ -307,7 +315,7 @@ impl Journal {
         &self,
         mut reservation: Reservation,
         entry: Vec<u8>,
-        body: Vec<u8>,
+        body: Body,
         ticket: Option<oneshot::Sender<Result<Vec<u8>, JournalError>>>,
     ) -> u64 {
         let payload_crc = match self.durability() {

@@ -32,7 +32,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::durability::Durability;
 
 /// Format of the files.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Where the stream begins in a segment.
 pub(super) const HEADER_BYTES: u64 = 4096;
 /// Smallest segment.

@@ -8,6 +8,7 @@ use std::{fmt, mem};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::body::Body;
 use super::error::JournalError;
 use super::record::record_bytes;
 use super::segment::{self, HEADER_BYTES, Identity, Segment};
@@ -27,7 +28,7 @@ pub(super) type OnFailure = Box<dyn FnOnce(JournalError) + Send>;
 pub(super) struct Pending {
     pub(super) sequence: u64,
     pub(super) entry: Vec<u8>,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Body,
     pub(super) payload_crc: u32,
     pub(super) ticket: Option<oneshot::Sender<Result<Vec<u8>, JournalError>>>,
 }
@@ -40,7 +41,7 @@ impl Pending {
     /// Tells whoever waits, if somebody still does.
     pub(super) fn finish(self, result: Result<(), JournalError>) {
         if let Some(ticket) = self.ticket {
-            ticket.send(result.map(|()| self.body)).ok();
+            ticket.send(result.map(|()| self.body.into_vec())).ok();
         }
     }
 }

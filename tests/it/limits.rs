@@ -73,6 +73,7 @@ fn write(shard: &mut Shard, format: Format, body: &[u8]) -> Report {
     shard.write(Atomicity::Rows, |database| {
         let body = Body::new(&mut buffer);
         match format {
+            Format::Arrow => unreachable!("its limits are in arrow.rs"),
             Format::Json => {
                 let scratch = &mut json::Scratch::default();
                 json::decode(body, &context, scratch, database, &mut report);

@@ -10,6 +10,10 @@ mod access;
 
 mod arc_failures;
 
+mod arrow;
+
+mod arrow_bodies;
+
 mod binary;
 
 mod config;

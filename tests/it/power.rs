@@ -19,7 +19,8 @@ use bytes::Bytes;
 use object_store::memory::InMemory;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use peristyle::engine::{
-    Encoding, Engine, Format, Options, Precision, ReceivedBody, Sabotage, Shard, WriteRequest,
+    Encoding, Engine, Format, Options, Parameters, Precision, ReceivedBody, Sabotage, Shard,
+    WriteRequest,
 };
 use peristyle::publish::Catalog;
 
@@ -222,6 +223,7 @@ fn send(
                 precision: Precision::Nanosecond,
                 atomic: false,
                 sender: 0,
+                parameters: Parameters::default(),
                 idempotency_key: None,
             };
             let Ok(place) = engine.place(&request, text.as_bytes()).await else { break };

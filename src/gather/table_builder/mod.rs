@@ -27,6 +27,10 @@ mod run;
 
 mod seal;
 
+mod whole;
+
+pub use whole::{WholeRows, WholeTimes};
+
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -40,6 +44,7 @@ use super::values::TimeValues;
 use super::{AppendError, Atomicity};
 use crate::schema::Role;
 use crate::timestamp::Timestamp;
+use whole::Whole;
 
 /// A column of one table on one shard.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -75,6 +80,8 @@ pub struct TableBuilder {
     /// would not bring it back.
     has_tag_in_field: bool,
     shapes: KeyShapes,
+    /// Rows of the open write that came whole, in order; each stands before the row it names.
+    wholes: Vec<Whole>,
     pub(super) atomicity: Atomicity,
 }
 
@@ -97,6 +104,7 @@ impl TableBuilder {
             row_tags: Vec::new(),
             has_tag_in_field: false,
             shapes: KeyShapes::default(),
+            wholes: Vec::new(),
             atomicity: Atomicity::Rows,
         }
     }
@@ -106,7 +114,7 @@ impl TableBuilder {
         self.times.has(start, us)
     }
 
-    /// Rows committed since the last seal.
+    /// Rows committed since the last seal, those that came whole not counted.
     pub fn row_count(&self) -> usize {
         self.rows
     }
@@ -141,6 +149,7 @@ impl TableBuilder {
         self.columns.iter().map(ColumnBuilder::byte_len).sum::<usize>()
             + self.times.byte_len()
             + self.series_rows.len() * 4
+            + self.wholes.iter().map(|whole| whole.bytes).sum::<usize>()
     }
 
     /// Bytes of series and tag values, which outlive a seal.
@@ -291,6 +300,7 @@ impl TableBuilder {
     /// Undoes every row behind `rows` and every series behind `series_count`: an atomic write.
     pub(super) fn abort(&mut self, rows: usize, series_count: usize) {
         self.rows = rows;
+        self.wholes.clear();
         self.row_pending = 0;
         self.rollback_row();
         self.series.truncate(series_count);

@@ -6,16 +6,53 @@ use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, Schema};
 
 use super::TableBuilder;
+use crate::gather::Chunk;
 use crate::gather::column_builder::Values;
 use crate::gather::registry::{time_field, time_ns_field};
 use crate::gather::series::{SeriesRows, SeriesSet, TagValues};
 
 impl TableBuilder {
-    /// The rows as a record batch, and an empty builder set that keeps names, kinds and shapes.
+    /// All rows in their order: the open chunk, cut where rows that came whole stand between its
+    /// own, and these.
+    pub(in crate::gather) fn seal(&mut self) -> Vec<Chunk> {
+        let wholes = std::mem::take(&mut self.wholes);
+        let open = (self.rows > 0).then(|| {
+            let sealed = self.seal_open();
+            #[expect(
+                clippy::expect_used,
+                reason = "every array has the table's row count and the type of its field: both \
+                          are made side by side in `seal_open`"
+            )]
+            sealed.expect("arrays that match their schema")
+        });
+        let rows = open.as_ref().map_or(0, RecordBatch::num_rows);
+        // The pieces of the open chunk share its buffers: the first one is accounted for all.
+        let mut open_bytes = open.as_ref().map_or(0, RecordBatch::get_array_memory_size);
+        let mut chunks = Vec::with_capacity(2 * wholes.len() + 1);
+        let chunk =
+            |batch, bytes| Chunk { measurement: Arc::clone(&self.measurement), batch, bytes };
+        let mut start = 0;
+        let ends = wholes.iter().map(|whole| whole.before).chain([rows]).collect::<Vec<_>>();
+        let mut wholes = wholes.into_iter();
+        for end in ends {
+            if let Some(open) = &open
+                && end > start
+            {
+                let piece = open.slice(start, end - start);
+                chunks.push(chunk(piece, std::mem::take(&mut open_bytes)));
+                start = end;
+            }
+            chunks.extend(wholes.next().map(|whole| chunk(whole.batch, whole.bytes)));
+        }
+        chunks
+    }
+
+    /// The open chunk as a record batch, and an empty builder set that keeps names, kinds and
+    /// shapes.
     ///
     /// Field columns move; tag columns are gathered from the series numbers. Columns without a
     /// value in this chunk are left out.
-    pub(in crate::gather) fn seal(&mut self) -> Result<RecordBatch, ArrowError> {
+    fn seal_open(&mut self) -> Result<RecordBatch, ArrowError> {
         let rows = std::mem::take(&mut self.rows);
         let known = self.measurement.fields();
         let (time, time_ns) = self.times.finish();
