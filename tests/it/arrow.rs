@@ -698,7 +698,7 @@ fn what_grows_beyond_the_limit_is_refused() {
 fn what_is_below_nulls_does_not_matter() {
     let live = Live::start();
     let rows = WHOLE_ROWS_MIN;
-    let nulls = || NullBuffer::from_iter((0..rows).map(|row| row.is_multiple_of(2)));
+    let nulls = || (0..rows).map(|row| row.is_multiple_of(2)).collect::<NullBuffer>();
     let below =
         |good: i32, bad: i32| (0..rows).map(move |row| if row % 2 == 0 { good } else { bad });
     let dictionary = |bad: i32| -> ArrayRef {
@@ -786,7 +786,7 @@ fn no_damage_to_a_stream_panics() {
                 let measurement = &*chunk.measurement.name;
                 let about = About { database: "db", measurement, sequence: 1, sort_key: &[] };
                 let batches = [Ok(chunk.batch.clone())].into_iter();
-                encode(&mut Vec::new(), &chunk.batch.schema(), &about, batches).unwrap();
+                encode(Vec::new(), &chunk.batch.schema(), &about, batches).unwrap();
             }
         });
         assert!(taken.is_ok(), "{seed}");
