@@ -133,7 +133,10 @@ pub(super) fn failed(dialect: Option<Dialect>, cause: &WriteError, id: &str) -> 
     };
     let text = match cause {
         WriteError::Client(ClientError::EmptyBody)
-            if matches!(dialect, Some(Dialect::Json | Dialect::ArcMessagePack)) =>
+            if matches!(
+                dialect,
+                Some(Dialect::Arrow | Dialect::Json | Dialect::ArcMessagePack)
+            ) =>
         {
             "Empty payload".to_owned()
         }
@@ -200,7 +203,7 @@ pub(super) fn written(
     if report.rejected == 0 {
         return no_content();
     }
-    let is_text = dialect.format() != Format::MessagePack;
+    let is_text = !matches!(dialect.format(), Format::Arrow | Format::MessagePack);
     let refusals = Refusals { report, body, is_text, atomic };
     match dialect {
         Dialect::Arrow | Dialect::ArcLineProtocol | Dialect::ArcMessagePack | Dialect::Json => {

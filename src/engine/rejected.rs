@@ -57,8 +57,9 @@ impl Allowance {
     }
 }
 
-/// Appends `refused` rows of `body`, or what `texts` say of them, to `_rejected` of `database`, and returns how many it took: a
-/// table or column of that name that a client made otherwise takes none.
+/// Appends `refused` rows of `body`, or what `texts` say of them, to `_rejected` of `database`, and
+/// returns how many it took: a table or column of that name that a client made otherwise takes
+/// none.
 pub(super) fn keep(
     database: &mut Database,
     request: &WriteRequest<'_>,

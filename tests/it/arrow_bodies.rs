@@ -2,7 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow_array::types::{
@@ -19,7 +19,9 @@ use arrow_array::{
 use arrow_buffer::{ArrowNativeType, Buffer, NullBuffer};
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
-use arrow_schema::{Field, Schema};
+use arrow_schema::{DataType, Field, Schema};
+
+use crate::support::{Row, Value};
 
 /// Numbers at random, the same for the same seed.
 pub struct Random(u64);
@@ -86,6 +88,65 @@ pub fn stream(batches: &[RecordBatch], compression: Option<CompressionType>) -> 
     drop(writer);
     body.shrink_to_fit();
     body
+}
+
+/// A stream of one column of floats, whose schema names the measurement.
+pub fn floats(measurement: &str, name: &str, values: &[f64]) -> Vec<u8> {
+    let metadata = HashMap::from([("peristyle.measurement".to_owned(), measurement.to_owned())]);
+    let field = Field::new(name, DataType::Float64, true);
+    let schema = Schema::new(vec![field]).with_metadata(metadata);
+    let values: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
+    stream(&[RecordBatch::try_new(Arc::new(schema), vec![values]).unwrap()], None)
+}
+
+/// A stream for each measurement of these rows, one behind the other.
+pub fn streams(rows: &[Row]) -> Vec<u8> {
+    let names: BTreeSet<&str> = rows.iter().map(|row| row.measurement.as_str()).collect();
+    let of = |name: &str| {
+        let rows = rows.iter().filter(|row| row.measurement == name).collect::<Vec<_>>();
+        let all = batch(columns_of(&rows));
+        let metadata = [("peristyle.measurement".to_owned(), name.to_owned())];
+        let schema = all.schema().as_ref().clone().with_metadata(HashMap::from(metadata));
+        stream(&[all.with_schema(Arc::new(schema)).unwrap()], None)
+    };
+    names.into_iter().flat_map(of).collect()
+}
+
+/// The columns of rows, whose fields have one kind for each name.
+fn columns_of(rows: &[&Row]) -> Vec<Column> {
+    let times = rows.iter().map(|row| i64::try_from(row.time_ns).unwrap());
+    let times = PrimitiveArray::<TimestampNanosecondType>::from_iter_values(times);
+    let mut columns = vec![column("time", Arc::new(times))];
+    let tags: BTreeSet<&String> = rows.iter().flat_map(|row| row.tags.keys()).collect();
+    for name in tags {
+        let values: StringArray = rows.iter().map(|row| row.tags.get(name)).collect();
+        let mut tag = column(name, Arc::new(values));
+        tag.metadata.push(("peristyle.role", "tag"));
+        columns.push(tag);
+    }
+    let fields: BTreeMap<&String, &Value> = rows.iter().flat_map(|row| &row.fields).collect();
+    for (name, value) in fields {
+        macro_rules! array {
+            ($array:ty, $kind:ident) => {{
+                let value = |row: &&Row| match row.fields.get(name) {
+                    None => None,
+                    Some(Value::$kind(value)) => Some(value.clone()),
+                    Some(other) => panic!("{other:?} in {name}"),
+                };
+                Arc::new(rows.iter().map(value).collect::<$array>())
+            }};
+        }
+        let array: ArrayRef = match value {
+            Value::Bool(_) => array!(BooleanArray, Bool),
+            Value::Int(_) => array!(Int64Array, Int),
+            Value::Uint(_) => array!(UInt64Array, Uint),
+            Value::Float(_) => array!(Float64Array, Float),
+            Value::Str(_) => array!(StringArray, Str),
+            Value::Time(_) => array!(PrimitiveArray<TimestampMicrosecondType>, Time),
+        };
+        columns.push(column(name, array));
+    }
+    columns
 }
 
 /// Names of types that [`array`] makes for fields.

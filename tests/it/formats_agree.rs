@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use arrow_buffer::Buffer;
 use peristyle::decode::cursor::Body;
+use peristyle::decode::ipc::{self, Parameters};
 use peristyle::decode::json::{self, Scratch};
 use peristyle::decode::{Context, Precision, Report, line_protocol, msgpack};
 use peristyle::gather::Atomicity;
@@ -11,6 +13,7 @@ use peristyle::timestamp::Timestamp;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
+use crate::arrow_bodies::streams;
 use crate::live::Live;
 use crate::support::{Row, Shard, Value};
 
@@ -164,6 +167,16 @@ fn decode_json(
     json::decode(body, context, &mut Scratch::default(), database, report);
 }
 
+fn decode_arrow(
+    body: Body<'_>,
+    context: &Context<'_>,
+    database: &mut peristyle::gather::Database,
+    report: &mut Report,
+) {
+    let body = Buffer::from_vec(body.bytes().to_vec());
+    ipc::decode(&body, &Parameters::default(), context, database, report);
+}
+
 type Decode = fn(Body<'_>, &Context<'_>, &mut peristyle::gather::Database, &mut Report);
 
 /// The tables after these bodies, rows in the order they came in, by measurement.
@@ -200,6 +213,7 @@ proptest! {
         prop_assert_eq!(&decoded(msgpack::decode, vec![messages(&rows)]), &expected);
         prop_assert_eq!(&decoded(decode_json, vec![batch(&rows)]), &expected);
         prop_assert_eq!(&decoded(decode_json, vec![documents(&rows)]), &expected);
+        prop_assert_eq!(&decoded(decode_arrow, vec![streams(&rows)]), &expected);
     }
 
     #[test]
@@ -212,6 +226,8 @@ proptest! {
         let split = decoded(msgpack::decode, vec![messages(first), messages(second)]);
         prop_assert_eq!(&whole, &split);
         let split = decoded(decode_json, vec![batch(first), documents(second)]);
+        prop_assert_eq!(&whole, &split);
+        let split = decoded(decode_arrow, vec![streams(first), streams(second)]);
         prop_assert_eq!(&whole, &split);
     }
 }
@@ -227,6 +243,7 @@ proptest! {
             ("l", "/write?db=l", lines(&rows)),
             ("m", "/api/v1/write/msgpack?db=m", messages(&rows)),
             ("j", "/api/v1/write/json?db=j&precision=ns", batch(&rows)),
+            ("a", "/api/v1/write/arrow?db=a", streams(&rows)),
         ] {
             let answer = live.post(target, body);
             prop_assert_eq!((answer.status, answer.header("x-peristyle-rejected")), (204, None));

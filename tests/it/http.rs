@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -17,7 +17,7 @@ use simd_json::prelude::*;
 use tempfile::TempDir;
 
 use crate::http_client::{Answer, Client, head};
-use crate::live;
+use crate::{arrow_bodies, live};
 
 /// A server on a port of its own; its drop stops it.
 struct Fixture {
@@ -78,7 +78,9 @@ fn start_with(wish: &Wish) -> Fixture {
 
 /// A row that each format takes: `cpu v=1` in line protocol, `{m: "cpu", fields: {v: 1}}`.
 pub(crate) fn row(dialect: Dialect) -> &'static [u8] {
+    static STREAM: LazyLock<Vec<u8>> = LazyLock::new(|| arrow_bodies::floats("cpu", "v", &[1.0]));
     match dialect {
+        Dialect::Arrow => &STREAM,
         Dialect::Json => br#"{"m":"cpu","fields":{"v":1.0}}"#,
         Dialect::ArcMessagePack => b"\x82\xa1m\xa3cpu\xa6fields\x81\xa1v\xcb\x3f\xf0\0\0\0\0\0\0",
         _ => b"cpu v=1\n",
@@ -187,6 +189,7 @@ fn every_write_endpoint_answers_204_and_nothing_else() {
     let stats = fixture.engine.stats();
     assert_eq!(stats.line_protocol.rows_accepted.get(), 12);
     assert_eq!(stats.msgpack.rows_accepted.get(), 10);
+    assert_eq!(stats.arrow.rows_accepted.get(), 2);
 }
 
 #[test]
@@ -630,7 +633,7 @@ fn an_empty_body_is_what_each_client_expects() {
             let answer = client.post(path, body);
             match dialect {
                 Dialect::V3 => check_error(&answer, 400, "incoming write was empty"),
-                Dialect::Json | Dialect::ArcMessagePack => {
+                Dialect::Arrow | Dialect::Json | Dialect::ArcMessagePack => {
                     check_error(&answer, 400, "Empty payload");
                 }
                 _ => check_stored(&answer),
@@ -819,6 +822,7 @@ fn tables_and_metrics_count_rows() {
         "# TYPE peristyle_rows_accepted_total counter",
         "peristyle_rows_accepted_total{format=\"line_protocol\"} 3",
         "peristyle_rows_rejected_total{format=\"line_protocol\"} 1",
+        "peristyle_rows_accepted_total{format=\"arrow\"} 0",
         "peristyle_rows_accepted_total{format=\"json\"} 0",
         "peristyle_rows_accepted_total{format=\"msgpack\"} 0",
         "peristyle_answers_total{class=\"client_error\"} 1",

@@ -372,20 +372,22 @@ fn dictionary(
     // Where all keys are null there need not be a dictionary.
     let values = values.cloned().unwrap_or_else(|| StringArray::new_null(0));
     let is_in = |key: &u32| key.as_usize() < values.len();
-    let all = keys.values();
-    let is_sound = match keys.nulls() {
-        None => all.iter().all(is_in),
-        Some(nulls) => nulls.valid_indices().all(|row| all.get(row).is_some_and(is_in)),
+    let keys = if keys.values().iter().all(is_in) {
+        keys
+    } else {
+        // Only a null may be another key; nobody behind has to know of those.
+        let row_keys = keys.iter().map(|key| key.map_or(Some(0), |key| is_in(&key).then_some(key)));
+        allowance.take(keys.len(), size_of::<u32>())?;
+        let sound: Vec<u32> = row_keys.collect::<Option<_>>().ok_or(Fault::Key)?;
+        UInt32Array::new(sound.into(), keys.nulls().cloned())
     };
-    if !is_sound {
-        return Err(Fault::Key.into());
-    }
     let no_values = values.nulls().filter(|nulls| nulls.null_count() > 0).cloned();
     let Some(no_values) = no_values else {
         return Ok(Values::Dictionary(keys, values));
     };
     allowance.take(keys.len().div_ceil(8), 1)?;
     let is_value = |row: usize, key: &u32| keys.is_valid(row) && no_values.is_valid(key.as_usize());
+    let all = keys.values();
     let nulls: NullBuffer = all.iter().enumerate().map(|(row, key)| is_value(row, key)).collect();
     let keys = UInt32Array::new(all.clone(), Some(nulls));
     let (offsets, bytes, _) = values.into_parts();

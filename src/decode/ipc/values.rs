@@ -100,7 +100,9 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
+    /// At most `max` bytes, and no more than offsets of 32 bits can tell.
     pub(super) fn new(max: usize) -> Self {
+        let max = max.min(1 << 30);
         Self { max, left: max }
     }
 
