@@ -86,12 +86,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("object_store", &["publish"]),
     ("parquet", &["persist"]),
     ("rmp", &["decode"]),
-<<<<<<< HEAD
-    ("simd_json", &["accept", "decode", "inspect", "publish", "schema"]),
-=======
     ("sha2", &["access"]),
-    ("simd_json", &["accept", "access", "inspect", "publish", "schema"]),
->>>>>>> 74b758d (access, accept: tokens: made, listed and revoked by a command, asked for on every route, known to retries; --insecure-http)
+    ("simd_json", &["accept", "access", "decode", "inspect", "publish", "schema"]),
     ("socket2", &["accept"]),
     ("subtle", &["access"]),
     ("tokio", &["accept", "engine", "journal", "serve"]),
