@@ -319,6 +319,13 @@ fn a_binary_value_is_named_as_such() {
     }
 }
 
+/// A row that only the columns refuse, before it, once kept a binary value from being named.
+#[test]
+fn a_binary_value_is_named_behind_a_kind_conflict_too() {
+    let plain = b"\nm a=t".to_vec();
+    check(&[(plain, false), (b"m,a=b\n==\x10abcdefgh".to_vec(), true)], Precision::Nanosecond);
+}
+
 #[test]
 fn a_column_named_time_and_digits_below_a_microsecond_are_refused_by_name() {
     let live = Live::start();

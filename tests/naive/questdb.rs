@@ -41,8 +41,10 @@ pub(crate) fn decode(body: &[u8], precision: Precision) -> (Rows, Rejections) {
             match row {
                 Ok(row) => rows.push((line, row)),
                 Err(COLUMNS) => rejections.push((line, COLUMNS)),
-                Err(_) if rejections.is_empty() && has_binary(rest) => {
-                    return (rows, vec![(line, BINARY)]);
+                // Looked for in the first line that is none by itself.
+                Err(_) if is_first_fault(&rejections) && has_binary(rest) => {
+                    rejections.push((line, BINARY));
+                    return (rows, rejections);
                 }
                 Err(reason) => rejections.push((line, reason)),
             }
@@ -52,6 +54,10 @@ pub(crate) fn decode(body: &[u8], precision: Precision) -> (Rows, Rejections) {
         rest = &rest[next..];
     }
     (rows, rejections)
+}
+
+fn is_first_fault(rejections: &Rejections) -> bool {
+    rejections.iter().all(|(_, reason)| *reason == COLUMNS)
 }
 
 fn has_binary(rest: &[u8]) -> bool {

@@ -92,6 +92,8 @@ struct Decoder<'a> {
     text_start: usize,
     /// By whose rule backslashes are read: InfluxDB 3's, with a second try, or QuestDB's.
     dialect: Dialect,
+    /// Whether a line was looked at for binary values.
+    was_looked_for_binary: bool,
     /// Whether there is any backslash in the body: without one nothing is escaped.
     has_backslash: bool,
     /// Whether the line being read may hold line feeds, protected or in a string.
@@ -118,6 +120,7 @@ impl<'a> Decoder<'a> {
             text: "",
             text_start: 0,
             dialect: Dialect::V3,
+            was_looked_for_binary: false,
             has_backslash,
             may_span_lines: has_backslash,
             line: 1,

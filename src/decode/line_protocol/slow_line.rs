@@ -42,9 +42,9 @@ impl Decoder<'_> {
         self.next_line(start, end)
     }
 
-    fn is_binary(&self, start: usize) -> bool {
+    fn is_binary(&mut self, start: usize) -> bool {
         // Once is enough: one refused line refuses the whole body, for clients of this dialect.
-        let is_first = self.report.rejected == 0;
+        let is_first = !std::mem::replace(&mut self.was_looked_for_binary, true);
         is_first && self.dialect == Dialect::QuestDb && questdb::has_binary_value(self.bytes, start)
     }
 
