@@ -56,13 +56,18 @@ class Client:
     """What most of them have in common."""
 
     kinds, unit_ns, is_before_1970, database = ALL_KINDS, 1, True, None
-    tells, repeats = True, False
+    tells, repeats, are_tags_fields = True, False, False
 
     def start(self):
         """Nothing, where the client calls nothing by itself."""
 
     def close(self):
         self.it.close()
+
+    spoilt = "v"
+
+    def spoil(self, row):
+        return row._replace(fields=row.fields | {"v": "text"})
 
 
 class InfluxDB1(Client):
@@ -282,6 +287,7 @@ class ArcColumns(ArcRows):
     """The same by columns: a tag is a column like others."""
 
     name = "arc-tsdb-client, columns"
+    are_tags_fields = True
 
     def send(self, rows):
         columns = {"time": [row.time_ns // 1000 for row in rows]}
@@ -309,6 +315,10 @@ class Arrow(Client):
     def close(self):
         """Nothing is open."""
 
+    def spoil(self, row):
+        """A column has one type: floats, of which this one is no integer as the table has them."""
+        return row._replace(fields=row.fields | {"n": row.fields["n"] + 0.5})
+
     def body(self, rows):
         columns = {"time": pyarrow.array([it.time_ns for it in rows], pyarrow.timestamp("ns", "UTC"))}
         tags = dict.fromkeys(name for row in rows for name in row.tags)
@@ -317,7 +327,8 @@ class Arrow(Client):
             columns[name] = values.dictionary_encode()
         for name in dict.fromkeys(name for row in rows for name in row.fields):
             values = [row.fields.get(name) for row in rows]
-            columns[name] = pyarrow.array(values, self.types[type(values[-1])])
+            kind = float if any(isinstance(it, float) for it in values) else type(values[-1])
+            columns[name] = pyarrow.array(values, self.types[kind])
         batch = pyarrow.record_batch(columns)
         sink = pyarrow.BufferOutputStream()
         with pyarrow.ipc.new_stream(sink, batch.schema) as writer:

@@ -165,6 +165,11 @@ def wrong_token(options, server, scratch):
             yield from differences(agent, server.data_dir)
 
 
+def version_of(options):
+    command = [str(options.telegraf), "--version"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 SCENARIOS = [every_input, bad_rows, overload, wrong_token]
 
 
@@ -194,8 +199,7 @@ def main():
     options = parser.parse_args()
     asked = options.outputs.split(",") if options.outputs else [it.name for it in OUTPUTS]
     options.outputs = [it for it in OUTPUTS if it.name in asked]
-    version = subprocess.run([options.telegraf, "--version"], capture_output=True, text=True)
-    print(f"   {version.stdout.strip()}: {', '.join(it.name for it in options.outputs)}")
+    print(f"   {version_of(options)}: {', '.join(it.name for it in options.outputs)}")
     failed = []
     for scenario in SCENARIOS:
         name = scenario.__name__

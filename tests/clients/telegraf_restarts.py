@@ -17,7 +17,6 @@ import argparse
 import collections
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import threading
@@ -31,6 +30,7 @@ from agent import OUTPUTS, Agent
 from scenarios import Options, check, url_of
 from segments import directory_of
 from server import Server
+from telegraf import version_of
 
 FED, FED_SECONDS = 50, 0.1
 # What Telegraf says when a connection breaks under a request.
@@ -122,7 +122,6 @@ def main():
     outputs = [it for it in OUTPUTS if it.name in asked]
     print(f"   seed {options.seed}, {options.minutes} minutes, {len(outputs)} outputs")
     rng, counts, faults = random.Random(options.seed), {}, []
-    version = subprocess.run([options.telegraf, "--version"], capture_output=True, text=True)
     with tempfile.TemporaryDirectory(prefix="peristyle-telegraf-") as scratch:
         server = Server(Options(options.binary), Path(scratch) / "data")
         server.start(schemas="shipped")
@@ -146,7 +145,7 @@ def main():
         finally:
             server.kill()
             agent.end()
-    result = {"script": "telegraf_restarts", "telegraf": version.stdout.strip(), **vars(options)}
+    result = {"script": "telegraf_restarts", "telegraf": version_of(options), **vars(options)}
     result |= counts | {"faults": len(faults)}
     print(json.dumps({k: v for k, v in result.items() if not isinstance(v, Path)}))
     for text in faults:
