@@ -19,10 +19,14 @@ START_SECONDS, END_SECONDS = 30, 60
 class Output(NamedTuple):
     """One of the examples: its file, and how its rows differ from what Telegraf has."""
 
-    name: str
+    file: str
     unit_ns: int = 1
     # JSON has numbers: whether they are whole is all that it says of their kind.
     is_json: bool = False
+
+    @property
+    def name(self):
+        return self.file.removesuffix(".conf")
 
     @property
     def database(self):
@@ -30,7 +34,7 @@ class Output(NamedTuple):
 
     def configuration(self, url, token):
         """The example, with its address, database and alias changed, and its token uncommented."""
-        text = (EXAMPLES / f"{self.name}.conf").read_text("utf-8").replace(ADDRESS, url)
+        text = (EXAMPLES / self.file).read_text("utf-8").replace(ADDRESS, url)
         text = re.sub(r'"telegraf"', f'"{self.database}"', text)
         text = text.replace("?db=telegraf", f"?db={self.database.replace(' ', '%20')}")
         if token is not None:
@@ -41,12 +45,12 @@ class Output(NamedTuple):
 
 
 OUTPUTS = [
-    Output("influxdb"),
-    Output("influxdb_v2"),
-    Output("influxdb_v3"),
-    Output("arc", unit_ns=1_000_000),
-    Output("http_msgpack"),
-    Output("http_json", is_json=True),
+    Output("influxdb.conf"),
+    Output("influxdb_v2.conf"),
+    Output("influxdb_v3.conf"),
+    Output("arc.conf", unit_ns=1_000_000),
+    Output("http_msgpack.conf"),
+    Output("http_json.conf", is_json=True),
 ]
 
 AGENT = """
@@ -80,7 +84,9 @@ def free_port():
 class Agent:
     """One Telegraf with several outputs, and with `outputs.file` as the ledger of what it had."""
 
-    def __init__(self, binary, directory, url, outputs=OUTPUTS, token=None, more="", batch_size=1000):
+    def __init__(
+        self, binary, directory, url, outputs=OUTPUTS, token=None, more="", batch_size=1000
+    ):
         self.outputs, self.port = outputs, free_port()
         self.ledger, self.log_path = directory / "ledger.msgpack", directory / "telegraf.log"
         text = AGENT.format(

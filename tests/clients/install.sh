@@ -4,6 +4,7 @@
 #
 #   make_venv         sets $venv: Python with requirements.txt
 #   make_node         sets $PERISTYLE_NODE_DIR: node_modules of javascript/package-lock.json
+#   find_go           sets $go
 #   make_telegraf     sets $telegraf: built from its Go module, pinned by telegraf/go.sum
 
 clients="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -54,15 +55,17 @@ make_node() {
     PERISTYLE_NODE_DIR="$directory"
 }
 
-make_telegraf() {
-    telegraf=
-    local go directory tags
+find_go() {
     go="$(command -v go || true)"
     [ -n "$go" ] || [ ! -x /usr/local/go/bin/go ] || go=/usr/local/go/bin/go
-    if [ -z "$go" ]; then
-        echo "go is not on this machine: Telegraf cannot be built" >&2
-        return 0
-    fi
+    [ -n "$go" ] || echo "go is not on this machine: Telegraf cannot be built" >&2
+}
+
+make_telegraf() {
+    telegraf=
+    local directory tags
+    find_go
+    [ -n "$go" ] || return 0
     directory="$cache/telegraf-$(hash_of "$clients/telegraf/go.sum" "$clients/install.sh")"
     if [ ! -e "$directory/telegraf" ]; then
         mkdir -p "$directory"

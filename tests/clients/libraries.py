@@ -44,8 +44,8 @@ def clients():
 def version_of(client):
     if not client.package.startswith("@"):
         return importlib.metadata.version(client.package)
-    manifest = Path(os.environ["PERISTYLE_NODE_DIR"], "node_modules", client.package, "package.json")
-    return json.loads(manifest.read_text())["version"]
+    package = Path(os.environ["PERISTYLE_NODE_DIR"], "node_modules", client.package)
+    return json.loads((package / "package.json").read_text())["version"]
 
 
 def token_of(binary, data_dir):

@@ -320,7 +320,8 @@ class Arrow(Client):
         return row._replace(fields=row.fields | {"n": row.fields["n"] + 0.5})
 
     def body(self, rows):
-        columns = {"time": pyarrow.array([it.time_ns for it in rows], pyarrow.timestamp("ns", "UTC"))}
+        times = [it.time_ns for it in rows]
+        columns = {"time": pyarrow.array(times, pyarrow.timestamp("ns", "UTC"))}
         tags = dict.fromkeys(name for row in rows for name in row.tags)
         for name in tags:
             values = pyarrow.array([row.tags.get(name) for row in rows], pyarrow.string())

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import libraries
 import rows
-import scenarios
 import telegraf
 from agent import OUTPUTS, Agent
 from scenarios import Options, Refused, check

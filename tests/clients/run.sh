@@ -2,7 +2,7 @@
 # Real clients against a real release server: what they sent, compared with what its tables hold.
 #
 #   tests/clients/run.sh                       all of it, as the gate does
-#   tests/clients/run.sh libraries telegraf    only these; or the name of a check: check_delta.py
+#   tests/clients/run.sh libraries examples    only these; or the name of a check: check_delta.py
 #   tests/clients/run.sh record                ten minutes of Telegraf, killed every minute
 #
 # It installs what it needs, pinned: see install.sh. PERISTYLE_BINARY names another binary than a
@@ -42,22 +42,28 @@ run_telegraf() {
     run telegraf_restarts.py --binary "$binary" --telegraf "$telegraf" "$@"
 }
 
+run_examples() {
+    find_go
+    run examples.py --binary "$binary" --go "$go"
+}
+
 # Checks that share a server: it is started here, and ended by SIGTERM with status 0.
 run_checks() {
     run with_server.py --binary "$binary" "$@"
 }
 
 steps=("$@")
-[ "${#steps[@]}" -gt 0 ] || steps=(checks libraries telegraf)
+[ "${#steps[@]}" -gt 0 ] || steps=(checks libraries telegraf examples)
 for step in "${steps[@]}"; do
     case "$step" in
     checks) run_checks "$here"/check_*.py ;;
     check_*.py) run_checks "$here/$step" ;;
     libraries) run_libraries ;;
+    examples) run_examples ;;
     telegraf) run_telegraf --minutes 0.75 --period 8 ;;
     record) run_telegraf --minutes 10 ;;
     *)
-        echo "no step '$step'; there are: checks check_*.py libraries telegraf record" >&2
+        echo "no step '$step'; there are: checks check_*.py libraries telegraf examples record" >&2
         exit 2
         ;;
     esac

@@ -236,7 +236,7 @@ def overload(clients, server):
     runs = [Run(it, server, "overload") for it in clients]
     for run in runs:
         run.start()
-    # Whoever repeats by itself says nothing meanwhile: it gets as long as the others take, and more.
+    # Whoever repeats by itself says nothing meanwhile: it gets as long as the others, and more.
     told = [it for it in runs if not it.client.repeats]
     wait_for(lambda: hog.trickle() and all(it.again or it.done or it.failed for it in told), runs)
     time.sleep(BUSY_SECONDS)

@@ -25,7 +25,7 @@ from server import Server
 # Fixed metrics of every kind, with what Telegraf has to escape.
 FIXED = rf"""
 fixed,host=web1,region=eu f=1.5,i=42i,b=true,s="plain" {rows.BASE_NS}
-fixed,host=a\ b\,c\=d f=-0.1,i=-9223372036854775808i,b=false,s="q \" and \\ and, =" {rows.BASE_NS + 1}
+fixed,host=a\ b\,c\=d f=-0.1,i=-9223372036854775808i,b=false,s="q \" and \\ , =" {rows.BASE_NS + 1}
 fixed,p=C:\dir f=0.5,i=9223372036854775807i,b=true,s="caf{chr(0xE9)}
 two lines" {rows.BASE_NS + 999_999_999}
 fixed f=123456.789 -1000000000000000000

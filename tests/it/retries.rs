@@ -34,8 +34,8 @@ fn a_body_with_its_own_times_is_stored_once() {
     assert_eq!(live.rows("a").len(), 2);
 }
 
-/// Python's clients doubled 50 rows when the server was killed between a record and its answer: what
-/// they send again they compress again, and gzip says when.
+/// Python's clients doubled 50 rows when the server was killed between a record and its answer:
+/// what they send again they compress again, and gzip says when.
 #[test]
 fn a_body_that_is_compressed_again_is_stored_once() {
     let live = start();
