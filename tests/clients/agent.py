@@ -98,7 +98,21 @@ class Agent:
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        self.wait_for(self.is_listening, START_SECONDS, "Telegraf does not listen")
+        try:
+            self.wait_for(self.is_listening, START_SECONDS, "Telegraf does not listen")
+
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        """However it went, no process stays behind."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def is_listening(self):
         try:

@@ -128,12 +128,12 @@ def record_library(kind, server, folder):
 def record_telegraf(options, output, server, scratch):
     proxy = Proxy(server.address)
     url = "http://{}:{}".format(*proxy.server_address)
-    agent = Agent(options.telegraf, scratch, url, [output])
-    agent.feed(telegraf.FIXED)
-    agent.wait_empty()
-    agent.feed(f'{telegraf.SEED}mixed,kind=bad f="text" {rows.BASE_NS + 1_000_000}')
-    agent.wait_empty()
-    agent.end()
+    with Agent(options.telegraf, scratch, url, [output]) as agent:
+        agent.feed(telegraf.FIXED)
+        agent.wait_empty()
+        agent.feed(f'{telegraf.SEED}mixed,kind=bad f="text" {rows.BASE_NS + 1_000_000}')
+        agent.wait_empty()
+        agent.end()
     proxy.shutdown()
     expected = []
     for metric in agent.metrics():

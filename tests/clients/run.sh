@@ -24,7 +24,7 @@ make_venv
 failed=()
 run() {
     printf -- '-- %s\n' "$*"
-    "$venv/bin/python" "$here/$1" "${@:2}" || failed+=("$1")
+    "$venv/bin/python" -u "$here/$1" "${@:2}" || failed+=("$1")
 }
 
 run_libraries() {

@@ -126,10 +126,10 @@ def main():
         server = Server(Options(options.binary), Path(scratch) / "data")
         server.start(schemas="shipped")
         server.stay()
-        agent = Agent(options.telegraf, Path(scratch), url_of(server), outputs)
         try:
-            drive(options, server, agent, rng, counts)
-            status = agent.end()
+            with Agent(options.telegraf, Path(scratch), url_of(server), outputs) as agent:
+                drive(options, server, agent, rng, counts)
+                status = agent.end()
             server.flush()
             for output in outputs:
                 found = judge(server.data_dir, output, counts["fed"])
@@ -144,7 +144,6 @@ def main():
                 faults.append(f"Telegraf ended with {status}")
         finally:
             server.kill()
-            agent.end()
     result = {"script": "telegraf_restarts", "telegraf": version_of(options), **vars(options)}
     result |= counts | {"faults": len(faults)}
     print(json.dumps({k: v for k, v in result.items() if not isinstance(v, Path)}))
