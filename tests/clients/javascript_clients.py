@@ -77,6 +77,7 @@ class InfluxDB3NoSync(JavaScript):
     """The same with `noSync`, which is on /api/v3/write_lp only."""
 
     name, package = "influxdb3-js, no_sync", "@influxdata/influxdb3-client"
+    is_durable = False
 
 
 CLIENTS = [InfluxDB2, InfluxDB3, InfluxDB3NoSync]

@@ -57,6 +57,7 @@ class Client:
 
     kinds, unit_ns, is_before_1970, database = ALL_KINDS, 1, True, None
     tells, repeats, are_tags_fields = True, False, False
+    is_atomic, is_durable = False, True
 
     def start(self):
         """Nothing, where the client calls nothing by itself."""
@@ -214,7 +215,7 @@ class QuestDB(Client):
 
     name, package = "questdb", "questdb"
     kinds = ALL_KINDS - {"uint"}
-    is_before_1970, repeats = False, True
+    is_before_1970, repeats, is_atomic = False, True, True
     database = "default"
 
     def connect(self, url, database, token):

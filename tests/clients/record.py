@@ -118,7 +118,7 @@ def record_library(kind, server, folder):
     except Refused:
         check(client.tells, "a refusal was told")
     client.close()
-    expected += [it for it in batch if it is not bad]
+    expected += [it for it in batch if it is not bad and not client.is_atomic]
     proxy.shutdown()
     version = f"{client.package} {libraries.version_of(client)}"
     stored = [row_of(it, kind.are_tags_fields) for it in expected]
