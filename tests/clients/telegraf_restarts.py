@@ -49,7 +49,7 @@ class Feeder(threading.Thread):
         try:
             while not self.is_over.wait(FED_SECONDS):
                 numbers = range(self.fed, self.fed + FED)
-                lines = [f"run,host=web{n % 7} n={n}i,v={n / 8!r} {time_of(n)}" for n in numbers]
+                lines = [f"run,host=web{n % 7} n={n}i,v={n + 0.5} {time_of(n)}" for n in numbers]
                 check(self.agent.feed("\n".join(lines)) == 204, "Telegraf took no metrics")
                 self.fed += FED
         except Exception as error:  # Whoever waits for the end is told.
@@ -72,7 +72,7 @@ def judge(data_dir, output, fed):
         "rows": table.num_rows,
         "lost": fed - len(counts),
         "doubled": table.num_rows - len(counts),
-        "altered": sum(v != n / 8 or us * 1000 != time_of(n) for n, v, us in sound),
+        "altered": sum(v != n + 0.5 or us * 1000 != time_of(n) for n, v, us in sound),
     }
 
 
