@@ -183,7 +183,7 @@ def run(scenario, options, scratch):
     if scenario is overload:
         settings |= {"memory_limit": "64MiB", "max_body_bytes": "32MiB"}
     if scenario is wrong_token:
-        options.token = token_of(options.binary, server.data_dir)
+        server.token = options.token = token_of(options.binary, server.data_dir)
     server.start(**settings)
     try:
         yield from scenario(options, server, scratch)

@@ -70,6 +70,7 @@ class Server:
         self.log_path = Path(log or f"{data_dir}.log")
         self.process = None
         self.listen = "127.0.0.1:0"
+        self.token = None
         self.address = None
         self.kill_signal = signal.SIGKILL
 
@@ -130,7 +131,8 @@ class Server:
     def ask(self, method, path, timeout=120):
         connection = http.client.HTTPConnection(*self.address, timeout=timeout)
         try:
-            connection.request(method, path)
+            headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+            connection.request(method, path, headers=headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
