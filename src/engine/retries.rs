@@ -1,8 +1,9 @@
 //! Requests that come twice: a client that saw no answer sends its body again.
 //!
 //! A body whose rows all carry their own time is known by a hash of its bytes, but for the time of
-//! its compression, and of what decides over them; any request, by its `Idempotency-Key`. While the key of a stored request is in the
-//! window, the same request is decoded once more for its answer, and stored no second time.
+//! its compression, and of what decides over them; any request, by its `Idempotency-Key`. While the
+//! key of a stored request is in the window, the same request is decoded once more for its answer,
+//! and stored no second time.
 //!
 //! The window is bounded in time and in keys. Keys are in the records of the journal, and are
 //! written there anew before records are recycled: the window survives a crash.

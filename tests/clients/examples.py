@@ -29,8 +29,9 @@ def commands(options, url):
     """Each language, its directory and the command that a reader of the example would give."""
     yield "python", ROOT, [sys.executable, str(EXAMPLES / "python" / "write.py"), url]
     if options.go:
-        yield "go", EXAMPLES / "go", [options.go, "run", "-mod=readonly", ".", url]
-    cargo = ["cargo", "run", "--locked", "--quiet", "--example", "write_columns", "--"]
+        yield "go", EXAMPLES / "go", [options.go, "run", "-mod=readonly", "main.go", url]
+    example = EXAMPLES / "rust" / "write_columns.rs"
+    cargo = ["cargo", "run", "--locked", "--quiet", "--example", example.stem, "--"]
     yield "rust", ROOT, [*cargo, url.removeprefix("http://")]
 
 

@@ -301,7 +301,7 @@ class Arrow(Client):
     """`pyarrow` and the standard library: one record batch as an IPC stream, gzipped."""
 
     name, package = "pyarrow", "pyarrow"
-    tells = False
+    spoilt = "n"
     types = {
         bool: pyarrow.bool_(),
         float: pyarrow.float64(),
@@ -348,7 +348,9 @@ class Arrow(Client):
         request.add_header("Content-Encoding", "gzip")
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                check(answer.status == 204, f"status {answer.status}")
+                # 200 says that some rows were refused, and which.
+                if answer.status != 204:
+                    raise_for(answer.status, answer.read().decode())
         except urllib.error.HTTPError as error:
             raise_for(error.code, error.read().decode())
         except OSError as error:
@@ -364,5 +366,4 @@ CLIENTS = [
     QuestDB,
     ArcRows,
     ArcColumns,
-    Arrow,
 ]

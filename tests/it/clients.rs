@@ -95,6 +95,22 @@ fn by_measurement(mut rows: Vec<Row>) -> BTreeMap<String, Vec<Row>> {
     sorted
 }
 
+/// Nothing runs Vector: this holds what can be held without it.
+#[test]
+fn the_example_of_vector_writes_to_the_address_we_listen_on() {
+    let text = include_str!("../../schemas/examples/vector/vector.toml");
+    let file: toml::Table = text.parse().expect("TOML");
+    let sinks = file["sinks"].as_table().unwrap();
+    assert_eq!(sinks.len(), 2);
+    for (name, sink) in sinks {
+        assert_eq!(sink["endpoint"].as_str(), Some("http://127.0.0.1:8086"), "{name}");
+        assert!(sink["type"].as_str().unwrap().starts_with("influxdb_"), "{name}");
+        for input in sink["inputs"].as_array().unwrap() {
+            assert!(file["sources"].get(input.as_str().unwrap()).is_some(), "{name}: {input:?}");
+        }
+    }
+}
+
 #[test]
 fn what_real_clients_sent_is_answered_and_stored() {
     let recordings = recordings();
