@@ -1,8 +1,9 @@
 //! Requests that come twice: a client that saw no answer sends its body again.
 //!
-//! A body whose rows all carry their own time is known by a hash of its bytes and of what decides
-//! over them; any request, by its `Idempotency-Key`. While the key of a stored request is in the
-//! window, the same request is decoded once more for its answer, and stored no second time.
+//! A body whose rows all carry their own time is known by a hash of its bytes, but for the time of
+//! its compression, and of what decides over them; any request, by its `Idempotency-Key`. While the
+//! key of a stored request is in the window, the same request is decoded once more for its answer,
+//! and stored no second time.
 //!
 //! The window is bounded in time and in keys. Keys are in the records of the journal, and are
 //! written there anew before records are recycled: the window survives a crash.
@@ -221,13 +222,25 @@ fn key(request: &WriteRequest<'_>, received: &[u8]) -> u128 {
             .extend(names.iter().flat_map(|name| name.unwrap_or_default().bytes().chain([0xff])));
     }
     // What the bytes are for decides over the seed of their hash.
-    let (settings, bytes) = match request.idempotency_key {
-        Some(given) => (&[][..], given),
-        None => (&settings[..], received),
+    let (settings, head, bytes) = match request.idempotency_key {
+        Some(given) => (&[][..], &[][..], given),
+        None => {
+            let (head, bytes) = without_mtime(received);
+            (&settings[..], head, bytes)
+        }
     };
     let sender = request.sender.to_le_bytes();
-    let about = [settings, &sender, request.database.as_bytes()].concat();
+    let about = [settings, &sender, head, request.database.as_bytes()].concat();
     #[expect(clippy::cast_possible_truncation, reason = "half of a hash is a hash")]
     let seed = XxHash3_128::oneshot(&about) as u64;
     XxHash3_128::oneshot_with_seed(seed, bytes).max(1)
+}
+
+/// A body in two parts that leave out when it was compressed: clients that send again compress
+/// again, and the header of gzip has the time (RFC 1952, 2.3: `MTIME`, bytes 4 to 7).
+fn without_mtime(received: &[u8]) -> (&[u8], &[u8]) {
+    match received.split_at_checked(8) {
+        Some((head @ [0x1f, 0x8b, ..], bytes)) => (head.get(..4).unwrap_or_default(), bytes),
+        _ => (&[], received),
+    }
 }

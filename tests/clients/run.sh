@@ -1,68 +1,75 @@
 #!/usr/bin/env bash
-# Starts a release server on a free loopback port and runs the Python checks of this folder.
+# Real clients against a real release server: what they sent, compared with what its tables hold.
 #
-#   tests/clients/run.sh                     all check_*.py, in order of their names
-#   tests/clients/run.sh check_msgpack.py    only these
+#   tests/clients/run.sh                       all of it, as the gate does
+#   tests/clients/run.sh libraries examples    only these; or the name of a check: check_delta.py
+#   tests/clients/run.sh record                ten minutes of Telegraf, killed every minute
 #
-# PERISTYLE_BINARY names another binary than a fresh release build.
+# It installs what it needs, pinned: see install.sh. PERISTYLE_BINARY names another binary than a
+# fresh release build.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 cd "$here/../.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}"
-
-# One environment for each set of requirements; a half-made one has no marker and is made again.
-requirements="$here/requirements.txt"
-digest='import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])'
-venv="$HOME/.cache/peristyle/venv-$(python3 -c "$digest" < "$requirements")"
-if [ ! -e "$venv/complete" ]; then
-    python3 -m venv --clear "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
-    touch "$venv/complete"
-fi
+export PYTHONPATH="$here:$here/../crash" PYTHONDONTWRITEBYTECODE=1
+. "$here/install.sh"
 
 binary="${PERISTYLE_BINARY:-}"
 if [ -z "$binary" ]; then
     cargo build --locked --release --bin peristyle
     binary="$CARGO_TARGET_DIR/release/peristyle"
 fi
+make_venv
 
-scratch="$(mktemp -d)"
-server=
-finish() {
-    status=$?
-    if [ -n "$server" ]; then
-        kill -KILL "$server" 2> /dev/null || true
-    fi
-    if [ "$status" -ne 0 ] && [ -e "$scratch/log" ]; then
-        printf -- '-- last lines of the server\n' >&2
-        tail -n 20 "$scratch/log" >&2
-    fi
-    rm -rf "$scratch"
+failed=()
+run() {
+    printf -- '-- %s\n' "$*"
+    "$venv/bin/python" -u "$here/$1" "${@:2}" || failed+=("$1")
 }
-trap finish EXIT
 
-export PERISTYLE_DATA_DIR="$scratch/data"
-"$binary" --listen 127.0.0.1:0 2> "$scratch/log" > /dev/null &
-server=$!
-PERISTYLE_URL=
-for _ in $(seq 200); do
-    kill -0 "$server"
-    PERISTYLE_URL="$(sed -n 's|.*listening on \(http://[0-9.:]*\).*|\1|p' "$scratch/log")"
-    [ -z "$PERISTYLE_URL" ] || break
-    sleep 0.1
+run_libraries() {
+    make_node
+    run libraries.py --binary "$binary"
+}
+
+run_telegraf() {
+    make_telegraf
+    if [ -z "$telegraf" ]; then
+        failed+=("telegraf: it cannot be had on this machine, so nothing was tried")
+        return
+    fi
+    run telegraf.py --binary "$binary" --telegraf "$telegraf"
+    run telegraf_restarts.py --binary "$binary" --telegraf "$telegraf" "$@"
+}
+
+run_examples() {
+    find_go
+    run examples.py --binary "$binary" --go "$go"
+}
+
+# Checks that share a server: it is started here, and ended by SIGTERM with status 0.
+run_checks() {
+    run with_server.py --binary "$binary" "$@"
+}
+
+steps=("$@")
+[ "${#steps[@]}" -gt 0 ] || steps=(checks libraries telegraf)
+for step in "${steps[@]}"; do
+    case "$step" in
+    checks) run_checks "$here"/check_*.py ;;
+    check_*.py) run_checks "$here/$step" ;;
+    libraries) run_libraries ;;
+    examples) run_examples ;;
+    telegraf) run_telegraf --minutes 0.75 --period 8 ;;
+    record) run_telegraf --minutes 10 ;;
+    *)
+        echo "no step '$step'; there are: checks check_*.py libraries telegraf examples record" >&2
+        exit 2
+        ;;
+    esac
 done
-[ -n "$PERISTYLE_URL" ] || { echo "the server does not say where it listens" >&2; exit 1; }
-export PERISTYLE_URL
 
-scripts=("$@")
-[ "${#scripts[@]}" -gt 0 ] || scripts=("$here"/check_*.py)
-for script in "${scripts[@]}"; do
-    name="$(basename "$script")"
-    printf -- '-- %s\n' "$name"
-    "$venv/bin/python" "$here/$name"
-done
-
-printf -- '-- SIGTERM ends the server with status 0\n'
-kill -TERM "$server"
-wait "$server"
-server=
+if [ "${#failed[@]}" -gt 0 ]; then
+    printf 'failed: %s\n' "${failed[@]}" >&2
+    exit 1
+fi

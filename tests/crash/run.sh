@@ -13,16 +13,8 @@ cd "$here/../.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}"
 
 set_name="${1:-short}"
-requirements="$here/../clients/requirements.txt"
-
-# One environment for each set of requirements; a half-made one has no marker and is made again.
-digest='import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])'
-venv="$HOME/.cache/peristyle/venv-$(python3 -c "$digest" < "$requirements")"
-if [ ! -e "$venv/complete" ]; then
-    python3 -m venv --clear "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
-    touch "$venv/complete"
-fi
+. "$here/../clients/install.sh"
+make_venv
 
 binary="${PERISTYLE_BINARY:-}"
 if [ -z "$binary" ]; then

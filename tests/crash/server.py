@@ -69,13 +69,15 @@ class Server:
         self.more = shlex.split(options.server_arguments)
         self.log_path = Path(log or f"{data_dir}.log")
         self.process = None
+        self.listen = "127.0.0.1:0"
+        self.token = None
         self.address = None
         self.kill_signal = signal.SIGKILL
 
     def command(self, settings):
         """What starts it. A setting that this binary does not know is left out."""
         known = settings_of(self.binary)
-        command = [str(self.binary), "--listen", "127.0.0.1:0", "--data-dir", str(self.data_dir)]
+        command = [str(self.binary), "--listen", self.listen, "--data-dir", str(self.data_dir)]
         for name, value in settings.items():
             if name.replace("_", "-") in known:
                 command += [f"--{name.replace('_', '-')}", str(value)]
@@ -122,10 +124,15 @@ class Server:
         self.spawn(**settings)
         return self.wait_ready()
 
+    def stay(self):
+        """From here on it is started at the address that it has, so that clients find it again."""
+        self.listen = "{}:{}".format(*self.address)
+
     def ask(self, method, path, timeout=120):
         connection = http.client.HTTPConnection(*self.address, timeout=timeout)
         try:
-            connection.request(method, path)
+            headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+            connection.request(method, path, headers=headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:

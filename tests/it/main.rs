@@ -16,6 +16,8 @@ mod arrow_bodies;
 
 mod binary;
 
+mod clients;
+
 mod config;
 
 mod disk;
