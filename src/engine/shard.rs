@@ -55,6 +55,8 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Sealed {
     pub(super) shard: u16,
+    /// No row is in a record before this one.
+    pub(super) since: u64,
     /// The last sequence that was given out before the seal.
     pub(super) upto: u64,
     pub(super) chunks: Vec<Chunk>,
@@ -128,6 +130,8 @@ pub struct Shard {
     allowance: Allowance,
     /// Whether rows came since the last seal.
     is_dirty: bool,
+    /// The first record appended since all tables were sealed.
+    since: Option<u64>,
 }
 
 impl Shard {
@@ -144,6 +148,7 @@ impl Shard {
             commands: commands.get_mut(index).and_then(Option::take),
             allowance: Allowance::new(engine.limits().rejected_per_second_max, monotonic_clock()),
             is_dirty: false,
+            since: None,
         }
     }
 
@@ -216,6 +221,7 @@ impl Shard {
                 let key = open.as_ref().map_or(0, Open::key);
                 let write = self.record(request, circumstances, encoding, &applied, key);
                 let ticket = self.journal.append(reservation, &Entry::Write(write), received);
+                self.since = self.since.or_else(|| Some(ticket.sequence()));
                 if let Some(open) = open {
                     open.store(ticket.sequence());
                 }
@@ -271,7 +277,11 @@ impl Shard {
     fn seal(&mut self, database: Option<&str>, is_tight: bool) -> Sealed {
         let chunks = self.tables.take_chunks(database, is_tight);
         let upto = self.journal.last_sequence();
-        Sealed { shard: codes::shard(self.index), upto, chunks }
+        let since = self.since.unwrap_or(upto);
+        if database.is_none() {
+            self.since = None;
+        }
+        Sealed { shard: codes::shard(self.index), since, upto, chunks }
     }
 
     /// Publishes what this shard holds, and asks for a flush when that is too much.

@@ -12,6 +12,10 @@ mod binary;
 
 mod config;
 
+mod damage;
+
+mod faults;
+
 mod formats_agree;
 
 mod gather;
@@ -36,6 +40,8 @@ mod lines;
 
 mod live;
 
+mod machine;
+
 mod msgpack;
 
 mod msgpack_bodies;
@@ -57,6 +63,8 @@ mod retries;
 mod schemas;
 
 mod sim_disk;
+
+mod sim_logs;
 
 mod support;
 
