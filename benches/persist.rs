@@ -123,7 +123,8 @@ fn narrow(name: &'static str, hosts: u32) -> Table {
 }
 
 fn encode(table: &Table, compression: Compression) -> Vec<u8> {
-    let about = About { database: "db", measurement: table.name, sort_key: &[], sequence: 1 };
+    let about =
+        About { database: "db", measurement: table.name, sort_key: &[], sequence: 1, journal: 1 };
     let mut file = Vec::new();
     let batches = table.batches.iter().cloned().map(Ok);
     encode_compressed(&mut file, &table.schema, &about, compression, batches).unwrap();
@@ -203,6 +204,7 @@ fn whole_segments(criterion: &mut Criterion) {
                         sort_key: vec!["time".to_owned()],
                         instance: "00000000".to_owned(),
                         sequence,
+                        journal: 1,
                     }
                 },
                 |request| {

@@ -101,6 +101,7 @@ fn file(chunks: &[Chunk]) -> Vec<u8> {
         database: "bench",
         measurement: &first.measurement.name,
         sequence: 1,
+        journal: 1,
         sort_key: &[],
     };
     let mut file = Vec::new();

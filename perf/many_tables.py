@@ -3,13 +3,16 @@
 
     many_tables.py --binary target/release/peristyle [--scratch DIR] [--tables 1000] [--minutes 10]
 
-Once a second a body with one row for each measurement. Every minute a line with the server's memory
-and the files of data and logs. At the end every table's rows are counted, and one flush of all of
-them is timed. Prints one line of JSON; exits with 0 only when all rows are there.
+Once a second a body with one row for each measurement. Every 20 seconds a line with the server's
+memory, the files of data and logs, and the CPU of a commit (its file and all else included) since
+the line before; a table's first checkpoint comes with its 64th to 95th commit, so that windows
+before, between and after tell what one costs. At the end every table's rows are counted, and one
+flush of all of them is timed. Prints one line of JSON; exits with 0 only when all rows are there.
 """
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -20,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from durability import Server  # noqa: E402
 
+SAMPLE_SECONDS = 20
+
 
 def rss_mib(server):
     for line in Path(f"/proc/{server.process.pid}/status").read_text().splitlines():
@@ -29,11 +34,29 @@ def rss_mib(server):
 
 
 def files(directory):
-    logs = data = 0
-    for path in (directory / "data" / "tables").rglob("*"):
-        logs += path.parent.name == "_delta_log"
-        data += path.suffix == ".parquet" and path.parent.name != "_delta_log"
-    return data, logs
+    """Files of data, of logs, and checkpoints among these; the number of commits."""
+    logs = data = checkpoints = commits = 0
+    for database in (directory / "data" / "tables").glob("*"):
+        for table in database.glob("*"):
+            names = os.listdir(table / "_delta_log") if (table / "_delta_log").exists() else []
+            versions = [int(it[:20]) for it in names if it.endswith(".json") and it[0] != "_"]
+            commits += max(versions, default=-1) + 1
+            logs += len(names)
+            checkpoints += sum(it.endswith(".checkpoint.parquet") for it in names)
+            data += sum(sum(name.endswith(".parquet") for name in os.listdir(it))
+                        for it in table.glob("date=*"))
+    return data, logs, checkpoints, commits
+
+
+def window(before, after):
+    """CPU of a commit between two samples, and which part of the tables had a checkpoint then."""
+    commits = after["commits"] - before["commits"]
+    return {
+        "commits": commits,
+        "cpu_ms_a_commit": round((after["cpu"] - before["cpu"]) / max(commits, 1) * 1e3, 3),
+        "checkpoints": before["checkpoints"],
+        "checkpoints_after": after["checkpoints"],
+    }
 
 
 def main():
@@ -47,19 +70,23 @@ def main():
     directory = Path(tempfile.mkdtemp(prefix="peristyle-tables-", dir=options.scratch))
     more = ["--flush-interval", options.flush_interval]
     server = Server(options.binary, directory / "data", "fsync", more)
-    connection, begin, count, samples = server.connect(), time.monotonic(), 0, []
+    connection, begin, count = server.connect(), time.monotonic(), 0
+    samples, windows = [], []
     while (elapsed := time.monotonic() - begin) < options.minutes * 60:
         time_ns = 1_750_000_000_000_000_000 + count * 1_000_000_000
         lines = (f"m{at},host=a v={at + count / 8} {time_ns}\n" for at in range(options.tables))
         body = "".join(lines)
         server.post(connection, "/write?db=many", body.encode())
         count += 1
-        if elapsed // 60 >= len(samples):
-            data, logs = files(directory)
-            samples.append((round(rss_mib(server)), data, logs))
-            cpu = server.cpu_seconds()
-            print(f"{elapsed:4.0f} s: {samples[-1][0]} MiB, {data} files of data, {logs} of logs, "
-                  f"{cpu:.1f} s of CPU", flush=True)
+        if elapsed // SAMPLE_SECONDS >= len(samples):
+            data, logs, checkpoints, commits = files(directory)
+            sample = {"rss": round(rss_mib(server)), "data": data, "logs": logs}
+            sample |= {"checkpoints": checkpoints, "commits": commits, "cpu": server.cpu_seconds()}
+            samples.append(sample)
+            if len(samples) > 1:
+                windows.append(window(*samples[-2:]))
+                print(f"{elapsed:4.0f} s: {sample['rss']} MiB, {data} files of data, {logs} of "
+                      f"logs, {windows[-1]}", flush=True)
         time.sleep(max(0, begin + count - time.monotonic()))
     server.post(connection, "/api/v1/flush", b"")
     for at in range(options.tables):
@@ -76,8 +103,10 @@ def main():
         "script": "many_tables",
         "tables": len(tables),
         "rows": sum(it["rows"] for it in tables),
-        "rss_mib": [it[0] for it in samples],
-        "log_files": [it[2] for it in samples],
+        "flush_interval": options.flush_interval,
+        "rss_mib": [it["rss"] for it in samples],
+        "log_files": [it["logs"] for it in samples],
+        "windows": windows,
         "flush_ms_per_table": round(flush / options.tables * 1e3, 3),
         "flush_cpu_ms_per_table": round(cpu / options.tables * 1e3, 3),
     }))

@@ -17,7 +17,7 @@ use hyper::http::request::Parts;
 use super::body::{self, Account, Pool};
 use super::response::{self, Answer};
 use super::route::{self, Dialect, Endpoint, Match, Parameters, Target};
-use super::{Timeouts, credentials, databases, query, status};
+use super::{Timeouts, credentials, databases, query, refusals, status};
 use crate::access::{Guard, Permission, Sender};
 use crate::durability::Durability;
 use crate::engine::{Encoding, Engine, Format, Inflater, ReceivedBody, Shard, WriteRequest};
@@ -249,7 +249,7 @@ async fn write(
         stats.rows_accepted.add(report.accepted);
         stats.rows_rejected.add(report.rejected);
         stats.fields_dropped.add(report.dropped_fields);
-        response::written(dialect, target.atomic, report, body, id)
+        refusals::written(dialect, target.atomic, report, body, id)
     })?;
     drop(inflated);
     if target.no_sync {

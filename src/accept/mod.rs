@@ -52,6 +52,8 @@ mod query;
 
 mod questdb;
 
+mod refusals;
+
 mod response;
 
 pub mod route;

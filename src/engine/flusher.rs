@@ -28,6 +28,9 @@ use crate::gather::{Chunk, Registry};
 use crate::journal::{Entry, Journal};
 use crate::stats::Stats;
 
+/// Wait before another try to remove the files of a dropped database.
+const REMOVE_AGAIN: Duration = Duration::from_millis(500);
+
 /// Where a flush's result goes.
 type Reply<T> = oneshot::Sender<Result<T, WriteError>>;
 
@@ -84,10 +87,16 @@ enum Then {
 /// A database on its way out.
 #[derive(Debug)]
 struct Removal {
+    dropped: Dropped,
+    reply: Reply<()>,
+}
+
+/// A database that was dropped.
+#[derive(Clone, Debug)]
+struct Dropped {
     database: String,
     /// Where the journal says so.
     sequence: u64,
-    reply: Reply<()>,
 }
 
 /// What the journal gains when the jobs below `jobs_upto` are done.
@@ -103,8 +112,8 @@ struct Round {
 struct Closing {
     reply: Reply<()>,
     deadline: Instant,
-    /// Rows that were given up.
-    abandoned: bool,
+    /// The deadline has passed.
+    is_overdue: bool,
 }
 
 /// The state of the flusher's thread.
@@ -125,9 +134,13 @@ pub(super) struct Flusher {
     rounds: VecDeque<Round>,
     /// Databases whose files are about to be removed.
     removing: Vec<String>,
+    /// Those of them whose removal failed, and when it is tried again.
+    undone: Vec<(Instant, Dropped)>,
     /// Rows of such a database that came after it was dropped.
     parked: Vec<Sealed>,
     closing: Option<Closing>,
+    /// Rows were given up: only the journal has them.
+    has_abandoned: bool,
 }
 
 impl Flusher {
@@ -149,8 +162,10 @@ impl Flusher {
             waiters: Vec::new(),
             rounds: VecDeque::new(),
             removing: Vec::new(),
+            undone: Vec::new(),
             parked: Vec::new(),
             closing: None,
+            has_abandoned: false,
         })
     }
 
@@ -163,9 +178,9 @@ impl Flusher {
             }
         }
         self.writers.close();
-        if let Some(Closing { reply, abandoned, .. }) = self.closing {
+        if let Some(Closing { reply, .. }) = self.closing {
             let cause = "not before the end; the next start replays them from the journal";
-            let result = if abandoned {
+            let result = if self.has_abandoned || !self.parked.is_empty() {
                 Err(ServerError::Flush { cause: cause.into() }.into())
             } else {
                 Ok(())
@@ -182,9 +197,9 @@ impl Flusher {
     /// The next event; `None` when a deadline comes first.
     fn receive(&self, inbox: &mpsc::Receiver<Event>) -> Option<Event> {
         let deadline = match &self.closing {
-            Some(closing) if !closing.abandoned => Some(closing.deadline),
+            Some(closing) if !closing.is_overdue => Some(closing.deadline),
             Some(_) => None,
-            None => self.due,
+            None => self.undone.iter().map(|(at, _)| *at).chain(self.due).min(),
         };
         match deadline {
             Some(deadline) => {
@@ -209,7 +224,8 @@ impl Flusher {
             Event::Drop { database, reply } => {
                 let sequence = self.drop_rows(&database);
                 self.removing.push(database.clone());
-                self.wait_for(Then::Remove(Removal { database, sequence, reply }));
+                let dropped = Dropped { database, sequence };
+                self.wait_for(Then::Remove(Removal { dropped, reply }));
             }
             Event::Left(sealed) => self.queue(vec![sealed]),
             Event::Tried { number, error } => self.tried(number, error),
@@ -220,19 +236,28 @@ impl Flusher {
                     self.end_round(self.wiring.journal.last_sequence());
                 }
                 let deadline = monotonic_clock() + self.close_timeout;
-                self.closing = Some(Closing { reply, deadline, abandoned: false });
+                self.closing = Some(Closing { reply, deadline, is_overdue: false });
             }
         }
     }
 
     /// A deadline has come.
     fn handle_time(&mut self) {
-        match &mut self.closing {
-            Some(closing) => {
-                closing.abandoned = true;
-                self.writers.abandon();
-            }
-            None => drop(self.round(None)),
+        if let Some(closing) = &mut self.closing {
+            closing.is_overdue = true;
+            self.writers.abandon();
+            return;
+        }
+        let now = monotonic_clock();
+        if self.due.is_some_and(|due| due <= now) {
+            self.round(None);
+        }
+        let undone = std::mem::take(&mut self.undone);
+        let (again, undone): (Vec<_>, Vec<_>) = undone.into_iter().partition(|(at, _)| *at <= now);
+        self.undone = undone;
+        for (_, dropped) in again {
+            // Whoever dropped it was told when it failed first.
+            self.remove(dropped).ok();
         }
     }
 
@@ -284,8 +309,7 @@ impl Flusher {
         let done = self.rounds.iter().take_while(|round| round.jobs_upto <= oldest).count();
         // The last one says it for all.
         let last = self.rounds.drain(..done).next_back();
-        let is_abandoned = self.closing.as_ref().is_some_and(|closing| closing.abandoned);
-        if let Some(round) = last.filter(|_| !is_abandoned) {
+        if let Some(round) = last.filter(|_| !self.has_abandoned) {
             let Wiring { journal, retries, .. } = &self.wiring;
             // A journal that failed has said so, and ends the process.
             recycle(journal, retries, round.published).ok();
@@ -299,21 +323,21 @@ impl Flusher {
     /// Queues one job for each table.
     fn queue(&mut self, sealed: Vec<Sealed>) {
         let mut free = Vec::new();
-        for Sealed { shard, upto, chunks } in sealed {
+        for Sealed { shard, since, upto, chunks } in sealed {
             self.wiring.budget.seal(chunks.iter().map(|chunk| chunk.bytes).sum());
             let is_parked = |chunk: &Chunk| {
                 self.removing.iter().any(|database| *database == *chunk.measurement.database)
             };
             let (parked, chunks): (Vec<_>, Vec<_>) = chunks.into_iter().partition(is_parked);
-            self.parked.push(Sealed { shard, upto, chunks: parked });
-            free.push(Sealed { shard, upto, chunks });
+            self.parked.push(Sealed { shard, since, upto, chunks: parked });
+            free.push(Sealed { shard, since, upto, chunks });
         }
         self.parked.retain(|sealed| !sealed.chunks.is_empty());
         for rows in by_table(free) {
             let number = self.next_job;
             self.next_job += 1;
             self.jobs.insert(number);
-            self.writers.push(Job { number, rows });
+            self.writers.push(Job::new(number, rows));
         }
     }
 
@@ -355,26 +379,32 @@ impl Flusher {
         }
     }
 
-    /// Removes the files of a dropped database, whose jobs are done.
-    fn remove(&mut self, removal: Removal) {
-        let Removal { database, sequence, reply } = removal;
-        let journal = Arc::clone(&self.wiring.journal);
-        let removed = (|| {
-            journal.wait_durable(sequence)?;
-            self.wiring.publisher.remove_database(&database)?;
-            let dropped = Entry::Dropped { database: &database, sequence };
-            journal.wait_durable(journal.append_decision(&dropped))?;
-            Ok(())
-        })();
-        if let Some(at) = self.removing.iter().position(|it| *it == database) {
+    /// Removes the files of a dropped database, whose jobs are done; what fails is tried again.
+    fn remove(&mut self, dropped: Dropped) -> Result<(), WriteError> {
+        let removed = self.try_remove(&dropped);
+        if removed.is_err() {
+            // Until its files are gone, nothing new of that name can be written.
+            self.undone.push((monotonic_clock() + REMOVE_AGAIN, dropped));
+            return removed;
+        }
+        if let Some(at) = self.removing.iter().position(|it| *it == dropped.database) {
             self.removing.swap_remove(at);
         }
         let parked = std::mem::take(&mut self.parked);
         let bytes = parked.iter().flat_map(|sealed| &sealed.chunks).map(|chunk| chunk.bytes).sum();
         self.wiring.budget.release(bytes);
         self.queue(parked);
-        // Nobody waiting is nobody to tell.
-        drop(reply.send(removed));
+        removed
+    }
+
+    fn try_remove(&self, dropped: &Dropped) -> Result<(), WriteError> {
+        let Dropped { database, sequence } = dropped;
+        let journal = &self.wiring.journal;
+        journal.wait_durable(*sequence)?;
+        self.wiring.publisher.remove_database(database)?;
+        let dropped = Entry::Dropped { database, sequence: *sequence };
+        journal.wait_durable(journal.append_decision(&dropped))?;
+        Ok(())
     }
 
     fn wait_for(&mut self, then: Then) {
@@ -429,11 +459,7 @@ impl Flusher {
                     waiter.report.rows += rows;
                 }
             }
-            Outcome::Abandoned => {
-                if let Some(closing) = &mut self.closing {
-                    closing.abandoned = true;
-                }
-            }
+            Outcome::Abandoned => self.has_abandoned = true,
         }
         self.answer();
     }
@@ -449,7 +475,14 @@ impl Flusher {
             match waiter.then {
                 // Nobody waiting is nobody to tell.
                 Then::Answer(reply) => drop(reply.send(Ok(waiter.report))),
-                Then::Remove(removal) => self.remove(removal),
+                Then::Remove(Removal { dropped, reply }) => {
+                    let database = dropped.database.clone();
+                    let removed = self.remove(dropped);
+                    if let Err(error) = &removed {
+                        tracing::warn!(database, %error, "a dropped database is removed later");
+                    }
+                    drop(reply.send(removed));
+                }
             }
         }
     }

@@ -30,6 +30,8 @@ mod inspection;
 
 mod instance;
 
+mod published;
+
 mod publisher;
 
 mod recovery;

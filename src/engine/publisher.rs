@@ -22,6 +22,8 @@ pub(super) struct TableRows {
     /// Bytes accounted for them.
     pub(super) bytes: usize,
     chunks: Vec<Chunk>,
+    /// No row is in a record of the journal before this one.
+    since: u64,
     /// For each shard whose rows are among them, the last sequence they include.
     upto: BTreeMap<u16, u64>,
     /// The files, once they are written, and the sequence they are named by.
@@ -43,7 +45,7 @@ impl TableRows {
 /// Sorts what shards gave away by table, in the order of names.
 pub(super) fn by_table(sealed: Vec<Sealed>) -> Vec<TableRows> {
     let mut tables: BTreeMap<(Arc<str>, Arc<str>), TableRows> = BTreeMap::new();
-    for Sealed { shard, upto, chunks } in sealed {
+    for Sealed { shard, since, upto, chunks } in sealed {
         for chunk in chunks {
             let measurement = &chunk.measurement;
             let key = (Arc::clone(&measurement.database), Arc::clone(&measurement.name));
@@ -51,10 +53,12 @@ pub(super) fn by_table(sealed: Vec<Sealed>) -> Vec<TableRows> {
                 measurement: Arc::clone(measurement),
                 bytes: 0,
                 chunks: Vec::new(),
+                since,
                 upto: BTreeMap::new(),
                 written: None,
             });
             rows.bytes += chunk.bytes;
+            rows.since = rows.since.min(since);
             rows.upto.insert(shard, upto);
             rows.chunks.push(chunk);
         }
@@ -103,7 +107,11 @@ impl Publisher {
             segments,
             txns,
         };
-        self.catalog.commit(&commit)?;
+        let committed = self.catalog.commit(&commit)?;
+        if !committed.is_new {
+            // A try before this one made it, and failed behind its name.
+            self.store.sync_log(&commit.database, &commit.measurement)?;
+        }
         rows.measurement.add_files(commit.segments.len() as u64);
         Ok(commit.segments)
     }
@@ -135,6 +143,7 @@ impl Publisher {
             instance: self.instance.short(),
             // A new one for each try: should the failure have been that a name exists, it passes.
             sequence: self.next_sequence.fetch_add(1, Ordering::Relaxed),
+            journal: rows.since,
         }
     }
 }

@@ -14,7 +14,6 @@
 //! or kept by what the logs say, and a commit says it in one piece with its files.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -25,7 +24,8 @@ use super::Options;
 use super::apply::{Circumstances, WriteRequest, apply};
 use super::codes;
 use super::instance::Instance;
-use super::publisher::{Publisher, TableRows, by_table, committed, with_sources};
+use super::published::{Committed, Others};
+use super::publisher::{Publisher, TableRows, by_table, with_sources};
 use super::retries::{Retries, recycle};
 use super::shard::{Sealed, saturated};
 use crate::decode::inflate::{Encoding, Inflater};
@@ -34,7 +34,7 @@ use crate::decode::json;
 use crate::error::{BusyReason, ServerError, WriteError};
 use crate::gather::{Column, Measurement, Registry, Tables};
 use crate::journal::{self, Columns, Entry, Journal, JournalError, Record, Recovered, Write};
-use crate::persist::{Store, layout};
+use crate::persist::Store;
 use crate::publish::{self, Catalog, TableState};
 use crate::schema::{ColumnKind, Role, StoredType, Unsigned};
 
@@ -42,8 +42,10 @@ use crate::schema::{ColumnKind, Role, StoredType, Unsigned};
 pub(super) const WAL: &str = "wal";
 /// Bytes of replayed rows at which they are published.
 const PUBLISH_BYTES: usize = 256 << 20;
-/// Wait before the next try when the disk is full.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Wait before the second try when the disk is full; doubled for each further one.
+const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
+/// Longest wait between two tries.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 
 /// What a start brings back.
 #[derive(Debug)]
@@ -86,16 +88,27 @@ impl Recovery {
         };
         let catalog = Arc::new(catalog);
         let loaded = catalog.load()?;
+        for file in &loaded.repaired {
+            let file = file.display();
+            tracing::warn!(%file, "set aside: it was torn or damaged");
+        }
+        for TableState { database, measurement, .. } in &loaded.tables {
+            // A run that was killed may have named a commit, and not synced the name.
+            store.sync_log(database, measurement)?;
+        }
         restore(registry, &loaded.tables)?;
         for database in store.databases()? {
             registry.create_database(&database);
         }
         let committed = Committed::of(&catalog, &instance, &loaded.tables)?;
-        let next_sequence = AtomicU64::new(committed.remove_others(&store, &instance)?);
+        let others = Others { store: &store, instance: &instance, released: recovered.released() };
+        let next_sequence = others.remove(&committed, options.wal_salvage)?;
+        let next_sequence = AtomicU64::new(next_sequence);
         let sabotage = options.sabotage;
         let mut publisher = Publisher { store, catalog, instance, sabotage, next_sequence };
         let mut replay = Replay::new(registry, &publisher, &survey);
         replay.is_salvage = options.wal_salvage;
+        replay.released = recovered.released();
         let report = replay.run(&recovered)?;
         let last_sequence = recovered.last_sequence().max(committed.journal);
         let on_failure = move |error: JournalError| {
@@ -122,49 +135,6 @@ fn tell_of(journal: &Recovered) {
     if let Some(salvage) = journal.salvaged() {
         let (gaps, records) = (salvage.gaps, salvage.records);
         tracing::error!(gaps, records, "the journal is corrupt: acknowledged records are lost");
-    }
-}
-
-/// The last sequences that tables name.
-#[derive(Debug, Default)]
-struct Committed {
-    /// Of files, for each directory of a table.
-    segments: HashMap<PathBuf, u64>,
-    /// Of the journal. It can be beyond the journal's own last one: without syncs, a power cut
-    /// takes records that are published.
-    journal: u64,
-}
-
-impl Committed {
-    fn of(
-        catalog: &Catalog,
-        instance: &Instance,
-        tables: &[TableState],
-    ) -> Result<Self, ServerError> {
-        let mut last = Self::default();
-        for TableState { database, measurement, .. } in tables {
-            let of = |application: &str| committed(catalog, database, measurement, application);
-            let directory = layout::table_directory(database, measurement);
-            last.segments.insert(directory, of(&instance.segments())?);
-            last.journal = last.journal.max(of(&instance.journal())?);
-        }
-        Ok(last)
-    }
-
-    /// Removes files that no Delta log ever knew: they were written when a run ended, and their
-    /// rows are still in the journal. Returns the first sequence that names no file.
-    fn remove_others(&self, store: &Store, instance: &Instance) -> Result<u64, ServerError> {
-        let mut last = self.segments.values().copied().max().unwrap_or_default();
-        let ours = instance.short();
-        for segment in store.segments()?.into_iter().filter(|it| it.instance == ours) {
-            last = last.max(segment.sequence);
-            let upto = self.segments.get(&segment.table).copied().unwrap_or_default();
-            if segment.sequence > upto {
-                tracing::info!(file = %segment.path.display(), "removed: it was never published");
-                store.remove_segment(&segment.path)?;
-            }
-        }
-        Ok(last + 1)
     }
 }
 
@@ -253,6 +223,8 @@ struct Replay<'a> {
     inflater: Inflater,
     scratch: json::Scratch,
     body: Vec<u8>,
+    /// The last record that the journal has let go of.
+    released: u64,
     last_sequence: u64,
     report: ReplayReport,
 }
@@ -281,6 +253,7 @@ impl<'a> Replay<'a> {
             inflater: Inflater::default(),
             scratch: json::Scratch::default(),
             body: Vec::new(),
+            released: 0,
             last_sequence: 0,
             report: ReplayReport::default(),
         }
@@ -397,9 +370,10 @@ impl<'a> Replay<'a> {
 
     /// Publishes everything replayed so far.
     fn publish(&mut self) -> Result<(), ServerError> {
-        let upto = self.last_sequence;
+        let (since, upto) = (self.released + 1, self.last_sequence);
         let sealed = self.shards.iter_mut().map(|(shard, tables)| Sealed {
             shard: *shard,
+            since,
             upto,
             chunks: tables.take_chunks(None, true),
         });
@@ -414,12 +388,14 @@ impl<'a> Replay<'a> {
 
 /// Publishes, and waits for room as long as the disk is full: there is nothing else to do.
 fn publish_until_done(publisher: &Publisher, rows: &mut TableRows) -> Result<usize, ServerError> {
+    let mut retry_after = RETRY_AFTER_MIN;
     loop {
         match publisher.publish(rows) {
             Ok(segments) => return Ok(segments.len()),
             Err(WriteError::Busy(BusyReason::DiskFull)) => {
                 tracing::error!("the disk is full: rows of the journal wait for room");
-                std::thread::sleep(RETRY_AFTER);
+                std::thread::sleep(retry_after);
+                retry_after = RETRY_AFTER_MAX.min(retry_after * 2);
             }
             Err(WriteError::Server(error)) => return Err(error),
             Err(error) => return Err(ServerError::Recovery { cause: error.to_string().into() }),

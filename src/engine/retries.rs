@@ -222,12 +222,11 @@ fn key(request: &WriteRequest<'_>, received: &[u8]) -> u128 {
             .extend(names.iter().flat_map(|name| name.unwrap_or_default().bytes().chain([0xff])));
     }
     // What the bytes are for decides over the seed of their hash.
-    let (settings, head, bytes) = match request.idempotency_key {
-        Some(given) => (&[][..], &[][..], given),
-        None => {
-            let (head, bytes) = without_mtime(received);
-            (&settings[..], head, bytes)
-        }
+    let (settings, head, bytes) = if let Some(given) = request.idempotency_key {
+        (&[][..], &[][..], given)
+    } else {
+        let (head, bytes) = without_mtime(received);
+        (&settings[..], head, bytes)
     };
     let sender = request.sender.to_le_bytes();
     let about = [settings, &sender, head, request.database.as_bytes()].concat();

@@ -55,6 +55,8 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Sealed {
     pub(super) shard: u16,
+    /// No row is in a record before this one.
+    pub(super) since: u64,
     /// The last sequence that was given out before the seal.
     pub(super) upto: u64,
     pub(super) chunks: Vec<Chunk>,
@@ -136,6 +138,8 @@ pub struct Shard {
     allowance: Allowance,
     /// Whether rows came since the last seal.
     is_dirty: bool,
+    /// The first record appended since all tables were sealed.
+    since: Option<u64>,
 }
 
 impl Shard {
@@ -153,6 +157,7 @@ impl Shard {
             scratch: json::Scratch::default(),
             allowance: Allowance::new(engine.limits().rejected_per_second_max, monotonic_clock()),
             is_dirty: false,
+            since: None,
         }
     }
 
@@ -231,6 +236,7 @@ impl Shard {
                     None => Body::Lent(received),
                 };
                 let ticket = self.journal.append(reservation, &Entry::Write(write), body);
+                self.since = self.since.or_else(|| Some(ticket.sequence()));
                 if let Some(open) = open {
                     open.store(ticket.sequence());
                 }
@@ -289,7 +295,11 @@ impl Shard {
     fn seal(&mut self, database: Option<&str>, is_tight: bool) -> Sealed {
         let chunks = self.tables.take_chunks(database, is_tight);
         let upto = self.journal.last_sequence();
-        Sealed { shard: codes::shard(self.index), upto, chunks }
+        let since = self.since.unwrap_or(upto);
+        if database.is_none() {
+            self.since = None;
+        }
+        Sealed { shard: codes::shard(self.index), since, upto, chunks }
     }
 
     /// Publishes what this shard holds, and asks for a flush when that is too much.

@@ -6,17 +6,20 @@
 //!
 //! The commit names, for each shard, the last sequence that its rows include, and the sequence of
 //! the files: a restart replays what is above the one and removes files above the other.
-//! Jobs of one table are done one after the other, so both only grow.
+//! Jobs of one table are done one after the other, so both only grow. One that fails waits aside
+//! and keeps its table, not its thread: somebody's damage to one table is not that of the others.
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::flusher::{Event, Wiring};
 use super::publisher::{Publisher, TableRows};
+use super::shard::monotonic_clock;
 use crate::error::{ServerError, WriteError};
+use crate::gather::Measurement;
 use crate::journal::Journal;
 use crate::segment::SegmentMeta;
 
@@ -31,12 +34,26 @@ pub(super) struct Job {
     /// Counts up with the jobs.
     pub(super) number: u64,
     pub(super) rows: TableRows,
+    /// What became of the last try.
+    failure: Option<Failure>,
+}
+
+/// A try that failed.
+#[derive(Debug)]
+struct Failure {
+    what: String,
+    /// How long it was to be until the next one.
+    wait: Duration,
 }
 
 /// A database and a measurement.
 type Table = (Arc<str>, Arc<str>);
 
 impl Job {
+    pub(super) fn new(number: u64, rows: TableRows) -> Self {
+        Self { number, rows, failure: None }
+    }
+
     fn table(&self) -> Table {
         let measurement = &self.rows.measurement;
         (Arc::clone(&measurement.database), Arc::clone(&measurement.name))
@@ -48,14 +65,16 @@ impl Job {
 pub(super) enum Outcome {
     /// On disk and visible.
     Written(Vec<SegmentMeta>),
-    /// Never: the engine was closed and the time for it is over.
+    /// Never: the engine was closed and the time for it is over, or the journal has failed.
     Abandoned,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     jobs: VecDeque<Job>,
-    /// Tables that a thread is at.
+    /// Jobs that failed, and when each is tried again.
+    failed: Vec<(Instant, Job)>,
+    /// Tables of jobs that are begun and not done: those behind them wait.
     busy: HashSet<Table>,
     /// No more jobs will come: threads end when the queue is empty.
     is_closed: bool,
@@ -141,42 +160,76 @@ impl Writer {
         }
     }
 
+    /// The next job whose table nobody is at, or whose wait is over; `None` at the end.
     fn next(&self) -> Option<Job> {
         let mut queue = self.shared.lock();
         loop {
+            let now = monotonic_clock();
+            let is_abandoned = queue.is_abandoned;
+            let is_due = |job: &(Instant, Job)| is_abandoned || job.0 <= now;
+            if let Some(at) = queue.failed.iter().position(is_due) {
+                return Some(queue.failed.swap_remove(at).1);
+            }
             let free = queue.jobs.iter().position(|job| !queue.busy.contains(&job.table()));
             if let Some(job) = free.and_then(|at| queue.jobs.remove(at)) {
                 queue.busy.insert(job.table());
                 return Some(job);
             }
-            if queue.is_closed && queue.jobs.is_empty() {
+            if queue.is_closed && queue.jobs.is_empty() && queue.failed.is_empty() {
                 return None;
             }
-            queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            let due = queue.failed.iter().map(|(due, _)| *due).min();
+            let changed = &self.shared.changed;
+            queue = match due {
+                Some(due) => {
+                    let waited = changed.wait_timeout(queue, due.saturating_duration_since(now));
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            };
         }
     }
 
-    /// Writes a job, as often as it takes.
+    /// Writes a job, or has it tried again later: other tables go on meanwhile.
     fn write(&self, mut job: Job) {
-        let mut retry_after = RETRY_AFTER_MIN;
-        loop {
-            let error = match self.attempt(&mut job.rows) {
-                Ok(segments) => return self.tell(job, Outcome::Written(segments)),
-                Err(error) => error,
-            };
-            let measurement = &*job.rows.measurement.name;
-            let rows = job.rows.count();
-            tracing::warn!(measurement, rows, %error, "a flush failed; its rows are kept");
-            let failed = Event::Tried { number: job.number, error };
-            if self.events.send(failed).is_err() || self.wait(retry_after) {
-                return self.tell(job, Outcome::Abandoned);
-            }
-            retry_after = RETRY_AFTER_MAX.min(retry_after * 2);
+        if job.failure.is_some() && self.shared.lock().is_abandoned {
+            return self.tell(job, Outcome::Abandoned);
         }
+        if let Err(error) = self.journal.wait_durable(job.rows.upto()) {
+            // It never will be: the process is about to end.
+            self.events.send(Event::Tried { number: job.number, error: error.into() }).ok();
+            return self.tell(job, Outcome::Abandoned);
+        }
+        let error = match self.attempt(&mut job.rows) {
+            Ok(segments) => return self.tell(job, Outcome::Written(segments)),
+            Err(error) => error,
+        };
+        let mut failure = Failure { what: error.to_string(), wait: RETRY_AFTER_MIN };
+        match job.failure.take() {
+            // Said once.
+            Some(last) if last.what == failure.what => {
+                failure.wait = RETRY_AFTER_MAX.min(last.wait * 2);
+            }
+            _ => {
+                let Measurement { database, name, .. } = &*job.rows.measurement;
+                let rows = job.rows.count();
+                tracing::warn!(
+                    %database, measurement = %name, rows, %error,
+                    "a flush failed; its rows are kept, and tried again until it passes"
+                );
+            }
+        }
+        let failed = Event::Tried { number: job.number, error };
+        if self.events.send(failed).is_err() || self.shared.lock().is_abandoned {
+            return self.tell(job, Outcome::Abandoned);
+        }
+        let due = monotonic_clock() + failure.wait;
+        job.failure = Some(failure);
+        self.shared.lock().failed.push((due, job));
+        self.shared.changed.notify_one();
     }
 
     fn attempt(&self, rows: &mut TableRows) -> Result<Vec<SegmentMeta>, WriteError> {
-        self.journal.wait_durable(rows.upto())?;
         match catch_unwind(AssertUnwindSafe(|| self.publisher.publish(rows))) {
             Ok(published) => published,
             // The encoder's bug must not take the rows of other tables with it.
@@ -184,20 +237,9 @@ impl Writer {
         }
     }
 
-    /// Waits before another try; true when there shall be none.
-    fn wait(&self, time: Duration) -> bool {
-        let queue = self.shared.lock();
-        let (queue, _) = self
-            .shared
-            .changed
-            .wait_timeout_while(queue, time, |queue| !queue.is_abandoned)
-            .unwrap_or_else(PoisonError::into_inner);
-        queue.is_abandoned
-    }
-
     fn tell(&self, job: Job, outcome: Outcome) {
         let table = job.table();
-        let Job { number, rows } = job;
+        let Job { number, rows, .. } = job;
         let bytes = rows.bytes;
         // The rows are freed before their bytes are.
         drop(rows);

@@ -78,6 +78,11 @@ impl Recovered {
         self.last
     }
 
+    /// The last sequence that was let go of: all above it, up to the end, are there.
+    pub fn released(&self) -> u64 {
+        self.in_use().front().map_or(0, |oldest| oldest.before)
+    }
+
     /// How many records there are.
     pub fn record_count(&self) -> u64 {
         self.records

@@ -1,6 +1,6 @@
 //! What the footer of a Parquet file says, read without the values.
 
-use std::io::{self, SeekFrom};
+use std::io::{self, Read, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +8,8 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{FooterTail, ParquetMetaDataReader};
 
+use super::checksum;
+use super::parquet_file::METADATA_JOURNAL;
 use super::store::at;
 use super::{Cause, Operation, PersistError};
 use crate::disk::{Disk, DiskFile};
@@ -34,6 +36,8 @@ pub struct Footer {
     pub database: Option<String>,
     /// The measurement; files of others name none.
     pub measurement: Option<String>,
+    /// No row is in a record of the journal before this one; files of others name none.
+    pub journal: Option<u64>,
     /// The columns in their order.
     pub columns: Vec<FooterColumn>,
 }
@@ -66,7 +70,31 @@ impl Footer {
     }
 }
 
-fn decode(file: &mut dyn DiskFile) -> Result<Footer, Cause> {
+/// Whether the file at `path` has the checksum that it states: `None` where it states none. All of
+/// it is read.
+///
+/// # Errors
+/// As [`Footer::read`].
+pub fn is_intact(disk: &dyn Disk, path: &Path) -> Result<Option<bool>, PersistError> {
+    let mut file = disk.open(path).map_err(at(Operation::Read, path))?;
+    check(file.as_mut()).map_err(|cause| PersistError {
+        operation: Operation::Read,
+        path: path.to_owned(),
+        cause,
+    })
+}
+
+fn check(file: &mut dyn DiskFile) -> Result<Option<bool>, Cause> {
+    let (begin, mut end) = end_of(file)?;
+    let mut tail = [0; TAIL_BYTES];
+    read_at(file, SeekFrom::End(-8), &mut tail)?;
+    end.extend(tail);
+    file.seek(SeekFrom::Start(0)).map_err(Cause::Io)?;
+    checksum::is_intact(&mut Read::take(file, begin), end).map_err(Cause::Io)
+}
+
+/// Where the footer begins, and its bytes.
+fn end_of(file: &mut dyn DiskFile) -> Result<(u64, Vec<u8>), Cause> {
     let bytes = file.byte_count().map_err(Cause::Io)?;
     let mut magic = [0; MAGIC.len()];
     read_at(file, SeekFrom::Start(0), &mut magic)?;
@@ -81,6 +109,12 @@ fn decode(file: &mut dyn DiskFile) -> Result<Footer, Cause> {
     let begin = begin.ok_or_else(|| broken("expected a footer, found less than its length"))?;
     let mut footer = vec![0; length];
     read_at(file, SeekFrom::Start(begin), &mut footer)?;
+    Ok((begin, footer))
+}
+
+fn decode(file: &mut dyn DiskFile) -> Result<Footer, Cause> {
+    let bytes = file.byte_count().map_err(Cause::Io)?;
+    let (_, footer) = end_of(file)?;
     let metadata = Arc::new(ParquetMetaDataReader::decode_metadata(&footer)?);
     let file_metadata = metadata.file_metadata();
     let text = |key: &str| {
@@ -101,6 +135,7 @@ fn decode(file: &mut dyn DiskFile) -> Result<Footer, Cause> {
         group_rows: metadata.row_groups().iter().map(|it| count(it.num_rows())).sum(),
         database: text(METADATA_DATABASE),
         measurement: text(METADATA_MEASUREMENT),
+        journal: text(METADATA_JOURNAL).and_then(|it| it.parse().ok()),
         columns: columns.collect(),
     })
 }

@@ -17,6 +17,8 @@ use twox_hash::XxHash3_128;
 
 /// Directory under the data directory that holds every table.
 pub const TABLES: &str = "tables";
+/// Directory of the Delta log, below that of a measurement.
+pub const LOG: &str = "_delta_log";
 
 /// Longest component that is written whole; a longer one is cut and hashed.
 const COMPONENT_BYTES_MAX: usize = 180;

@@ -27,6 +27,8 @@ pub mod layout;
 
 pub mod parquet_file;
 
+mod checksum;
+
 mod columns;
 
 mod footer;
@@ -41,7 +43,8 @@ mod statistics;
 
 pub mod store;
 
-pub use footer::{Footer, FooterColumn};
+pub use checksum::METADATA_CRC32C;
+pub use footer::{Footer, FooterColumn, is_intact};
 pub use inventory::{FoundSegment, Inventory};
 pub use store::Store;
 
@@ -65,6 +68,8 @@ pub struct SegmentRequest {
     pub instance: String,
     /// Names the files: no two requests to one data directory may share it, whatever the restarts.
     pub sequence: u64,
+    /// Where the rows are in the journal: none is in a record before this one.
+    pub journal: u64,
 }
 
 /// Writes the rows of `request`, sorted by its key, as one Parquet file for each day, and returns
@@ -94,9 +99,10 @@ pub fn write_segments(
     let mut segments = Vec::new();
     for (part, day) in rows.days().iter().enumerate() {
         let date = layout::date_of(day.number).ok_or_else(|| failed(Cause::Day(day.number)))?;
-        let SegmentRequest { database, measurement, sort_key, instance, sequence, .. } = request;
-        let path = layout::segment_path(database, measurement, &date, instance, *sequence, part);
-        let about = parquet_file::About { database, measurement, sort_key, sequence: *sequence };
+        let SegmentRequest { database, measurement, sort_key, instance, .. } = request;
+        let SegmentRequest { sequence, journal, .. } = *request;
+        let path = layout::segment_path(database, measurement, &date, instance, sequence, part);
+        let about = parquet_file::About { database, measurement, sort_key, sequence, journal };
         let mut columns = Vec::new();
         let written = staged.write(&path, |file| {
             let batches = day.pieces.iter().map(|piece| rows.batch(piece));

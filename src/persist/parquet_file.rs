@@ -26,6 +26,7 @@ use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
+use super::checksum::{self, Summed};
 use super::{sort_key, statistics};
 use crate::schema::{METADATA_DATABASE, METADATA_MEASUREMENT, TIME};
 use crate::segment::SegmentColumn;
@@ -39,6 +40,8 @@ const WRITE_BATCH_ROWS: usize = 8_192;
 
 /// Footer key of the sequence, in decimal.
 pub const METADATA_SEQUENCE: &str = "peristyle.sequence";
+/// Footer key of the first record of the journal that may have rows of the file, in decimal.
+pub const METADATA_JOURNAL: &str = "peristyle.journal";
 
 /// What the footer says about where the rows belong and how they are sorted.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +54,8 @@ pub struct About<'a> {
     pub sort_key: &'a [String],
     /// The request that the file is a part of.
     pub sequence: u64,
+    /// No row is in a record of the journal before this one.
+    pub journal: u64,
 }
 
 /// Encodes `batches`, all of `schema` and in the order of `about.sort_key`, as one Parquet file
@@ -81,6 +86,7 @@ pub fn encode_compressed(
     let options = ArrowWriterOptions::new()
         .with_properties(properties(schema, about, compression))
         .with_skip_arrow_metadata(true);
+    let sink = Summed::new(sink);
     let mut writer = ArrowWriter::try_new_with_options(sink, Arc::clone(schema), options)?;
     let mut nans = statistics::Nans::default();
     for batch in batches {
@@ -88,7 +94,15 @@ pub fn encode_compressed(
         nans.look(&batch);
         writer.write(&batch)?;
     }
-    statistics::of_columns(&writer.close()?, schema, &nans)
+    // All row groups are out; what follows is written once their sum is known.
+    writer.flush()?;
+    writer.sync()?;
+    writer.inner_mut().hold();
+    writer.append_key_value_metadata(checksum::blank());
+    let footer = writer.finish()?;
+    writer.sync()?;
+    writer.inner_mut().release()?;
+    statistics::of_columns(&footer, schema, &nans)
 }
 
 /// The compression of every column.
@@ -112,6 +126,7 @@ fn properties(schema: &Schema, about: &About<'_>, compression: Compression) -> W
             pair(METADATA_DATABASE, about.database.to_owned()),
             pair(METADATA_MEASUREMENT, about.measurement.to_owned()),
             pair(METADATA_SEQUENCE, about.sequence.to_string()),
+            pair(METADATA_JOURNAL, about.journal.to_string()),
         ]));
     for field in schema.fields() {
         builder = with_column(builder, field);

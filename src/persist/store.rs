@@ -123,6 +123,23 @@ impl Store {
         self.durable().retain(|path| path.parent() == Some(&self.data_dir));
     }
 
+    /// Makes the names in the Delta log of a measurement durable, where there is one. Whoever takes
+    /// a commit for made that another run or a failed try has left must see to that.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync_log(&self, database: &str, measurement: &str) -> Result<(), PersistError> {
+        let log = layout::table_directory(database, measurement).join(layout::LOG);
+        match self.sync_directory(&self.data_dir.join(log)) {
+            Err(PersistError { cause: Cause::Io(error), .. })
+                if error.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            synced => synced,
+        }
+    }
+
     /// Makes the entries of a directory durable.
     fn sync_directory(&self, directory: &Path) -> Result<(), PersistError> {
         self.disk.sync_directory(directory).map_err(at(Operation::Sync, directory))

@@ -97,8 +97,8 @@ impl Operation {
 /// What stood in the way.
 #[derive(Debug)]
 pub enum Cause {
-    /// A commit that is not the last is broken: the file was damaged after it was written.
-    BrokenCommit {
+    /// A file that readers need is not as it was written, and is not the last commit.
+    Broken {
         /// Name of the file in `_delta_log`.
         file: String,
     },
@@ -143,8 +143,8 @@ pub enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BrokenCommit { file } => {
-                write!(f, "expected whole lines of JSON in {file}, found a broken file")
+            Self::Broken { file } => {
+                write!(f, "expected {file} as it was written, found a damaged or torn file")
             }
             Self::Contended { tries } => {
                 write!(f, "others committed first, {tries} times in a row")

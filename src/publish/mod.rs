@@ -34,6 +34,8 @@ use crate::segment::SegmentMeta;
 
 mod adds;
 
+mod checksums;
+
 mod columns;
 
 mod error;
@@ -48,6 +50,7 @@ pub use columns::Column;
 pub use error::{Cause, Operation, PublishError};
 pub use view::{LiveFile, TableView};
 
+use checksums::Checksums;
 use table::Table;
 
 /// Where Delta logs are, tables at its root.
@@ -128,7 +131,8 @@ pub struct Loaded {
     pub tables: Vec<TableState>,
     /// Directories without a log, relative to the data directory, sorted: no tables.
     pub skipped: Vec<PathBuf>,
-    /// Torn commits that were moved aside, relative to the data directory, sorted.
+    /// Torn commits and damaged checkpoints that were moved aside, relative to the data directory,
+    /// sorted.
     pub repaired: Vec<PathBuf>,
 }
 
@@ -183,6 +187,7 @@ impl Catalog {
     pub fn open_store(store: Arc<DynObjectStore>, options: Options) -> Result<Self, PublishError> {
         let executor = TokioMultiThreadExecutor::new_owned_runtime(Some(2), Some(STORE_THREADS))
             .map_err(|error| PublishError::new(Operation::Open, TABLES, error))?;
+        let store = Arc::new(Checksums::new(store));
         Ok(Self { store, executor: Arc::new(executor), options, tables: Mutex::default() })
     }
 
@@ -230,7 +235,7 @@ impl Catalog {
         for (path, result) in results {
             let directory = Path::new(TABLES).join(path.as_ref());
             let (state, torn) = result?;
-            loaded.repaired.extend(torn.map(|it| directory.join("_delta_log").join(it)));
+            loaded.repaired.extend(torn.iter().map(|it| directory.join("_delta_log").join(it)));
             match state {
                 Some(state) => loaded.tables.push(state),
                 None => loaded.skipped.push(directory),
@@ -257,11 +262,11 @@ impl Catalog {
             .map_err(|error: object_store::Error| PublishError::new(Operation::List, TABLES, error))
     }
 
-    /// One table: its state, `None` if it is none, and the torn commit that was moved aside.
+    /// One table: its state, `None` if it is none, and the files that were moved aside.
     fn load_table(
         &self,
         path: &StorePath,
-    ) -> Result<(Option<TableState>, Option<String>), PublishError> {
+    ) -> Result<(Option<TableState>, Vec<String>), PublishError> {
         let entry = self.open_table(path.clone());
         let mut table = entry.lock();
         let torn = table.log().repair().map_err(entry.failed(Operation::Repair))?;
@@ -270,7 +275,7 @@ impl Catalog {
         }
         let state = table.load().and_then(|()| table.state());
         let state = state.map_err(|cause| match table.log().broken_commit() {
-            Ok(Some(file)) => Cause::BrokenCommit { file },
+            Ok(Some(file)) => Cause::Broken { file },
             _ => cause,
         });
         let state = state.map_err(entry.failed(Operation::Load))?;

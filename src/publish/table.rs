@@ -32,7 +32,7 @@ use delta_kernel_default_engine::{DefaultEngine, DefaultEngineBuilder};
 use object_store::DynObjectStore;
 
 use super::error::Cause;
-use super::log::{ENGINE_INFO, Log, METRIC_FILES, METRIC_TXNS};
+use super::log::{ENGINE_INFO, Log};
 use super::{Commit, Committed, LiveFile, TableState, adds, columns};
 use crate::schema::{DATE, METADATA_DATABASE, METADATA_MEASUREMENT, StoredType, TIME};
 
@@ -98,6 +98,10 @@ impl Table {
     fn rooted(&self, snapshot: SnapshotRef) -> SnapshotRef {
         if snapshot.get_file_stats_if_present().is_some() {
             return snapshot;
+        }
+        let cleared = self.log.remove_useless_checksum(snapshot.version());
+        if let Err(error) = cleared {
+            tracing::debug!(%error, "a checksum cannot be read");
         }
         match snapshot.write_checksum(&self.engine) {
             Ok((_, snapshot)) => snapshot,
@@ -297,10 +301,7 @@ impl Table {
         txns: &[(String, i64)],
         paths: &[String],
     ) -> Result<Outcome, Cause> {
-        let mut transaction = transaction.with_operation_metrics([
-            (METRIC_FILES, Some(commit.segments.len().to_string())),
-            (METRIC_TXNS, Some(txns.len().to_string())),
-        ]);
+        let mut transaction = transaction;
         for (app_id, version) in txns {
             transaction = transaction.with_transaction_id(app_id.clone(), *version);
         }
@@ -326,6 +327,7 @@ impl Table {
     pub(super) fn checkpoint(&mut self) -> Result<usize, Cause> {
         let Some(snapshot) = &self.snapshot else { return Ok(0) };
         let (_, snapshot) = snapshot.checkpoint(&self.engine, None)?;
+        self.log.seal_checkpoint(snapshot.version())?;
         let (_, snapshot) = snapshot.write_checksum(&self.engine)?;
         self.snapshot = Some(snapshot);
         self.log.clean_up()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use object_store::path::Path as StorePath;
 
 use super::error::{Cause, Operation, PublishError};
-use super::log::LOG;
+use super::log::{self, LOG};
 use super::table::Table;
 use super::{Catalog, Entry, TABLES, TableState};
 
@@ -29,6 +29,9 @@ pub struct TableView {
     pub files: Vec<LiveFile>,
     /// A commit that is not whole, relative to the data directory.
     pub broken: Option<PathBuf>,
+    /// Other files of the log that are not as they were written, and that readers can do without,
+    /// relative to the data directory.
+    pub damaged: Vec<PathBuf>,
     entry: Entry,
 }
 
@@ -69,31 +72,38 @@ impl Catalog {
         }
         let looked = look(&mut table);
         let looked = looked.map_err(|cause| match table.log().broken_commit() {
-            Ok(Some(file)) => Cause::BrokenCommit { file },
+            Ok(Some(file)) => Cause::Broken { file },
             _ => cause,
         });
-        let (state, mut files, broken) = looked.map_err(entry.failed(Operation::Load))?;
+        let (state, mut files, broken, damaged) = looked.map_err(entry.failed(Operation::Load))?;
         drop(table);
         for file in &mut files {
             file.path = directory.join(&file.path);
         }
         files.sort_by(|left, right| left.path.cmp(&right.path));
-        let broken = broken.map(|file| directory.join(LOG).join(file));
-        Ok(Some(TableView { state, files, broken, entry }))
+        let in_log = |file: &String| directory.join(LOG).join(file);
+        let damaged =
+            damaged.iter().filter(|it| Some(*it) != broken.as_ref()).map(in_log).collect();
+        let broken = broken.as_ref().map(in_log);
+        Ok(Some(TableView { state, files, broken, damaged, entry }))
     }
 }
 
-type Looked = (TableState, Vec<LiveFile>, Option<String>);
+type Looked = (TableState, Vec<LiveFile>, Option<String>, Vec<String>);
 
-/// The last version that can be read, and the first commit that cannot.
+/// The last version that can be read, the first commit that cannot, and everything damaged.
 fn look(table: &mut Table) -> Result<Looked, Cause> {
+    let damaged = table.log().damaged()?;
+    if let Some(file) = damaged.iter().find(|it| log::is_checkpoint(it)) {
+        return Err(Cause::Broken { file: file.clone() });
+    }
     let before = match table.log().torn_version()? {
         None => None,
         Some(torn) => {
             let broken = table.log().broken_commit()?.unwrap_or_default();
-            Some(torn.checked_sub(1).ok_or(Cause::BrokenCommit { file: broken })?)
+            Some(torn.checked_sub(1).ok_or(Cause::Broken { file: broken })?)
         }
     };
     table.look_at(before)?;
-    Ok((table.state()?, table.files()?, table.log().broken_commit()?))
+    Ok((table.state()?, table.files()?, table.log().broken_commit()?, damaged))
 }

@@ -784,7 +784,8 @@ fn no_damage_to_a_stream_panics() {
             // What was damaged can be written all the same.
             for chunk in chunks.iter().filter(|_| rows < 1_000 || round.is_multiple_of(8)) {
                 let measurement = &*chunk.measurement.name;
-                let about = About { database: "db", measurement, sequence: 1, sort_key: &[] };
+                let about =
+                    About { database: "db", measurement, sequence: 1, sort_key: &[], journal: 1 };
                 let batches = [Ok(chunk.batch.clone())].into_iter();
                 encode(Vec::new(), &chunk.batch.schema(), &about, batches).unwrap();
             }

@@ -154,10 +154,12 @@ fn truncate(path: &Path) {
 
 #[test]
 fn a_live_file_that_is_not_what_the_log_says_is_named() {
-    let damages: [Damage; 6] = [
+    let damages: [Damage; 8] = [
         ("gone", |file, _| fs::remove_file(file).unwrap()),
         ("cut", |file, _| truncate(file)),
         ("empty", |file, _| fs::write(file, "").unwrap()),
+        ("its first page", |file, _| flip(file, |_| 40)),
+        ("somewhere", |file, _| flip(file, |bytes| bytes / 2)),
         ("its length", |file, _| flip(file, |bytes| bytes - 8)),
         ("its magic", |file, _| flip(file, |bytes| bytes - 1)),
         ("another", |file, other| fs::write(file, fs::read(other).unwrap()).unwrap()),
@@ -202,8 +204,12 @@ fn a_damaged_log_is_named_by_its_file() {
     let log = Path::new("tables/@50rod@2F1/cpu/_delta_log");
     for version in 0..3 {
         let commit = log.join(format!("{version:020}.json"));
-        let damages: [fn(&Path); 3] =
-            [truncate, |path| flip(path, |_| 0), |path| fs::write(path, "").unwrap()];
+        let damages: [fn(&Path); 4] = [
+            truncate,
+            |path| flip(path, |_| 0),
+            |path| flip(path, |bytes| bytes - 100),
+            |path| fs::write(path, "").unwrap(),
+        ];
         for damage in damages {
             let copy = killed(live.directory.path());
             damage(&copy.path().join(&commit));

@@ -20,7 +20,11 @@ mod clients;
 
 mod config;
 
+mod damage;
+
 mod disk;
+
+mod faults;
 
 mod formats_agree;
 
@@ -50,6 +54,8 @@ mod lines;
 
 mod live;
 
+mod machine;
+
 mod msgpack;
 
 mod msgpack_bodies;
@@ -73,6 +79,8 @@ mod retries;
 mod schemas;
 
 mod sim_disk;
+
+mod sim_logs;
 
 mod support;
 

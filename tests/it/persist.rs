@@ -19,7 +19,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Encoding, LogicalType};
 use peristyle::disk::LocalDisk;
-use peristyle::persist::{Operation, SegmentRequest, Store, layout, write_segments};
+use peristyle::persist::{Operation, SegmentRequest, Store, is_intact, layout, write_segments};
 use peristyle::schema::{METADATA_KIND, METADATA_NAME, METADATA_ROLE};
 use peristyle::segment::SegmentMeta;
 use peristyle::timestamp::{Timestamp, US_PER_DAY};
@@ -132,6 +132,7 @@ fn request(batches: Vec<RecordBatch>, sequence: u64) -> SegmentRequest {
         sort_key: vec!["time".to_owned()],
         instance: "9b1c03de".to_owned(),
         sequence,
+        journal: 1,
     }
 }
 
@@ -273,6 +274,24 @@ fn the_footer_describes_the_file() {
     let host = reader.schema().field(1);
     assert_eq!(host.data_type(), &DataType::Utf8, "a tag is a plain string to readers");
     assert_eq!(host.metadata(), schema().field(2).metadata());
+}
+
+#[test]
+fn a_bit_that_is_flipped_anywhere_in_a_file_is_found() {
+    let (_directory, store) = open();
+    let rows = [row(5, &[("host", Value::Tag("a".into())), ("usage", Value::F64(1.5))])];
+    let segments = write_segments(&store, &request(vec![batch(&rows, false)], 42)).unwrap();
+    let path = store.data_dir().join(&segments[0].path);
+    let whole = fs::read(&path).unwrap();
+    assert_eq!(is_intact(&LocalDisk, &path).unwrap(), Some(true));
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        fs::write(&path, &bytes).unwrap();
+        assert!(!matches!(is_intact(&LocalDisk, &path), Ok(Some(true))), "byte {at}");
+        fs::write(&path, &whole[..at]).unwrap();
+        assert!(!matches!(is_intact(&LocalDisk, &path), Ok(Some(true))), "cut at {at}");
+    }
 }
 
 /// The rows of the table in `schemas/segment.md` that begins with `heading`, cut into cells.

@@ -102,6 +102,8 @@ struct World {
     is_off: bool,
     fault: Option<(u64, Fault)>,
     space: Space,
+    /// How many removals of directories will fail.
+    stubborn: u32,
     sabotage: Option<Sabotage>,
 }
 
@@ -152,6 +154,11 @@ impl SimDisk {
         self.world().space = space;
     }
 
+    /// The next `count` removals of directories fail.
+    pub fn refuse_removals(&self, count: u32) {
+        self.world().stubborn = count;
+    }
+
     pub fn sabotage(&self, sabotage: Sabotage) {
         self.world().sabotage = Some(sabotage);
     }
@@ -161,6 +168,11 @@ impl SimDisk {
         let mut random = Random(seed);
         let share = [0, 50, 50, 90, 100][random.index(5)];
         self.after(|| random.below(100) < share)
+    }
+
+    /// The disk after a power cut that took all that was not synced.
+    pub fn forget(&self) -> Self {
+        self.after(|| false)
     }
 
     /// The disk as a process finds it that is started after another was killed.
@@ -455,6 +467,10 @@ impl Disk for SimDisk {
         let mut world = self.world();
         world.call()?;
         world.node(path)?;
+        if world.stubborn > 0 {
+            world.stubborn -= 1;
+            return Err(io::Error::from_raw_os_error(5));
+        }
         let below: Vec<_> = world.names.keys().filter(|it| it.starts_with(path)).cloned().collect();
         for path in below.iter().rev() {
             world.change(Some(path), None);

@@ -64,7 +64,7 @@ impl<'a> Tables<'a> {
 
     fn log_error(&mut self, directory: &Path, error: &PublishError) {
         let (path, what) = match &error.cause {
-            publish::Cause::BrokenCommit { file } => {
+            publish::Cause::Broken { file } => {
                 (directory.join("_delta_log").join(file), error.cause.to_string())
             }
             _ => (directory.to_owned(), with_sources(error)),
@@ -77,10 +77,14 @@ impl<'a> Tables<'a> {
             self.unknown_files(directory, &[], &HashMap::new(), &HashMap::new());
             return Ok(());
         };
-        let TableView { state, files, broken, .. } = &view;
+        let TableView { state, files, broken, damaged, .. } = &view;
         if let Some(file) = broken {
             let what = "is not whole: no reader can go beyond it; a start moves it aside if it \
                         is the last";
+            self.found.is_inconsistent(Check::Log, file, what);
+        }
+        for file in damaged {
+            let what = "is not as it was written; readers can do without it";
             self.found.is_inconsistent(Check::Log, file, what);
         }
         let expected = layout::table_directory(&state.database, &state.measurement);
@@ -152,11 +156,22 @@ impl<'a> Tables<'a> {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         let is_ours = layout::parse_segment_name(&name).is_some();
         let what = match Footer::read(self.disk.as_ref(), &self.data_dir.join(&file.path)) {
-            Ok(footer) => disagreement(&footer, state, file, is_ours),
+            Ok(footer) => disagreement(&footer, state, file, is_ours)
+                .or_else(|| self.checksum(&file.path).filter(|_| is_ours)),
             Err(error) => Some(unreadable(&error)),
         };
         if let Some(what) = what {
             self.found.is_inconsistent(Check::File, &file.path, what);
+        }
+    }
+
+    /// In what the bytes of a segment are not those that were written.
+    fn checksum(&self, path: &Path) -> Option<String> {
+        match persist::is_intact(self.disk.as_ref(), &self.data_dir.join(path)) {
+            Ok(Some(true)) => None,
+            Ok(Some(false)) => Some("is damaged: its checksum is another".to_owned()),
+            Ok(None) => Some("expected a checksum in the footer, found none".to_owned()),
+            Err(error) => Some(unreadable(&error)),
         }
     }
 
