@@ -366,4 +366,5 @@ CLIENTS = [
     QuestDB,
     ArcRows,
     ArcColumns,
+    Arrow,
 ]

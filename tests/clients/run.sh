@@ -53,7 +53,7 @@ run_checks() {
 }
 
 steps=("$@")
-[ "${#steps[@]}" -gt 0 ] || steps=(checks libraries telegraf)
+[ "${#steps[@]}" -gt 0 ] || steps=(checks libraries telegraf examples)
 for step in "${steps[@]}"; do
     case "$step" in
     checks) run_checks "$here"/check_*.py ;;
