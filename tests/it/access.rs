@@ -15,6 +15,7 @@ use peristyle::access::{self, AccessError, FILE_NAME, Grant, Guard, Permission, 
 use crate::http::{row, write_paths};
 use crate::http_client::{Answer, Client, head};
 use crate::live::Live;
+use crate::processes::{none_starts, output};
 
 fn grant(name: &str, permissions: &[Permission], databases: &[&str]) -> Grant {
     Grant {
@@ -27,7 +28,13 @@ fn grant(name: &str, permissions: &[Permission], databases: &[&str]) -> Grant {
 }
 
 fn create(live: &Live, grant: Grant) -> (Token, String) {
+    let _alone = none_starts();
     access::create(live.directory.path(), grant).expect("a token")
+}
+
+fn revoke(live: &Live, id: u64) -> Result<Token, AccessError> {
+    let _alone = none_starts();
+    access::revoke(live.directory.path(), id)
 }
 
 fn secret(live: &Live, permissions: &[Permission], databases: &[&str]) -> String {
@@ -318,12 +325,12 @@ fn tokens_come_and_go_without_a_restart() {
         assert_eq!((write(client, &one), write(client, &two)), (204, 204));
     }
     for _ in 0..2 {
-        assert!(access::revoke(live.directory.path(), first.id).expect("it is there").is_revoked);
+        assert!(revoke(&live, first.id).expect("it is there").is_revoked);
         for client in &mut clients {
             assert_eq!((write(client, &one), write(client, &two)), (401, 204));
         }
     }
-    let error = access::revoke(live.directory.path(), 5).expect_err("there is none");
+    let error = revoke(&live, 5).expect_err("there is none");
     assert_eq!(error.to_string(), "there is no token 0000000000000005");
     // Files that cannot be used, and none at all, change nothing for a server that runs.
     let path = live.directory.path().join(FILE_NAME);
@@ -348,7 +355,7 @@ fn tokens_come_and_go_without_a_restart() {
 fn revoking_the_last_token_locks_the_server_across_restarts() {
     let mut live = Live::start();
     let (token, secret) = create(&live, grant("only", &[Permission::Admin], &[]));
-    access::revoke(live.directory.path(), token.id).expect("it is there");
+    revoke(&live, token.id).expect("it is there");
     assert_eq!(write(&mut live.client(), &secret), 401);
     live.restart(|_| {});
     assert_eq!(write(&mut live.client(), &secret), 401);
@@ -357,6 +364,7 @@ fn revoking_the_last_token_locks_the_server_across_restarts() {
 
 #[test]
 fn an_expiry_holds_to_the_second() {
+    let _alone = none_starts();
     let directory = tempfile::tempdir().expect("a directory");
     let until = Grant { expires_s: Some(1_000), ..grant("until", &[Permission::Read], &[]) };
     let (token, secret) = access::create(directory.path(), until).expect("a token");
@@ -371,6 +379,7 @@ fn an_expiry_holds_to_the_second() {
 
 #[test]
 fn the_file_holds_no_secret_and_is_its_owners() {
+    let _alone = none_starts();
     let directory = tempfile::tempdir().expect("a directory");
     let data_dir = directory.path().join("made/when/missing");
     let (token, secret) =
@@ -430,6 +439,7 @@ fn a_file_that_cannot_be_used_keeps_a_server_from_its_start() {
 #[test]
 fn grants_that_mean_nothing_are_refused() {
     use Permission::{Admin, Read};
+    let _alone = none_starts();
     let directory = tempfile::tempdir().expect("a directory");
     let long = "n".repeat(256);
     for (grant, expected) in [
@@ -469,7 +479,7 @@ fn what_one_token_sent_is_not_taken_for_what_another_sends() {
 
 fn run(data_dir: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_peristyle"));
-    command.args(arguments).arg("--data-dir").arg(data_dir).output().expect("the binary runs")
+    output(command.args(arguments).arg("--data-dir").arg(data_dir))
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -7,6 +7,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use crate::http_client::Client;
 use crate::live::read_rows;
+use crate::processes::{output, spawn};
 
 /// A running binary; killed if a test does not end it.
 struct Binary {
@@ -17,13 +18,9 @@ struct Binary {
 
 impl Binary {
     fn start(data_dir: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_peristyle"))
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data_dir)
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_peristyle"));
+        command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir).args(arguments);
+        let mut child = spawn(command.stderr(Stdio::piped()));
         let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut line = String::new();
         let address = loop {
@@ -40,8 +37,8 @@ impl Binary {
     fn signal(&self, name: &str) {
         // The shell's own `kill`: a small system has no other.
         let command = format!("kill {name} {}", self.child.id());
-        let status = Command::new("sh").args(["-c", &command]).status();
-        assert!(status.expect("a shell").success());
+        let output = output(Command::new("sh").args(["-c", &command]));
+        assert!(output.status.success());
     }
 
     /// Waits for the end; returns the exit status and the rest of the log.
@@ -94,11 +91,9 @@ fn a_flush_comes_by_age() {
 fn a_second_server_on_one_data_directory_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let first = Binary::start(directory.path(), &[]);
-    let second = Command::new(env!("CARGO_BIN_EXE_peristyle"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(directory.path())
-        .output()
-        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peristyle"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(directory.path());
+    let second = output(&mut command);
     assert_eq!(second.status.code(), Some(1));
     let log = String::from_utf8_lossy(&second.stderr);
     assert!(log.contains("lock"), "{log}");

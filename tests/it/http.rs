@@ -17,6 +17,7 @@ use simd_json::prelude::*;
 use tempfile::TempDir;
 
 use crate::http_client::{Answer, Client, head};
+use crate::processes::spawn;
 use crate::{arrow_bodies, live};
 
 /// A server on a port of its own; its drop stops it.
@@ -867,13 +868,12 @@ fn a_second_instance_does_not_share_the_port() {
 #[cfg(unix)]
 fn a_server_without_file_descriptors_goes_on() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut server = Command::new("sh")
+    let mut command = Command::new("sh");
+    command
         .args(["-c", "ulimit -n 48; exec \"$0\" --listen 127.0.0.1:0 --data-dir \"$1\""])
         .arg(env!("CARGO_BIN_EXE_peristyle"))
-        .arg(directory.path())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
+        .arg(directory.path());
+    let mut server = spawn(command.stderr(Stdio::piped()));
     let mut log = BufReader::new(server.stderr.take().expect("a pipe")).lines();
     let mut line_with = |text: &str| {
         let found = log.find_map(|line| line.ok().filter(|line| line.contains(text)));

@@ -16,6 +16,7 @@ use simd_json::prelude::*;
 use tempfile::TempDir;
 
 use crate::live::{self, Live};
+use crate::processes;
 
 /// A server that has written to three measurements, in several flushes.
 fn loaded() -> Live {
@@ -64,12 +65,8 @@ fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn binary(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_peristyle"))
-        .arg("inspect")
-        .args(arguments)
-        .arg(directory)
-        .output()
-        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peristyle"));
+    let output = processes::output(command.arg("inspect").args(arguments).arg(directory));
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 

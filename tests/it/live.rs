@@ -17,6 +17,7 @@ use peristyle::schema::Unsigned;
 use tempfile::TempDir;
 
 use crate::http_client::{Answer, Client};
+use crate::processes::none_starts;
 use crate::support::{Row, rows_of};
 
 /// A server on a port of its own. Its drop stops it and removes its data.
@@ -111,7 +112,9 @@ fn serve(options: &mut Options) -> (Arc<Engine>, Option<RunningServer>) {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let bound = Server::bind(address, options.shards).expect("a free port");
     options.shards = bound.shard_count();
+    let alone = none_starts();
     let engine = Engine::open(options).expect("a data directory");
+    drop(alone);
     let guard = Guard::open(&options.data_dir).expect("tokens, or none");
     let server = bound.with_guard(guard).run(&engine).expect("threads");
     (engine, Some(server))

@@ -66,6 +66,8 @@ mod persist;
 
 mod power;
 
+mod processes;
+
 mod publish;
 
 mod questdb;

@@ -26,6 +26,7 @@ use peristyle::timestamp::{Timestamp, US_PER_DAY};
 use proptest::prelude::*;
 
 use crate::live::Live;
+use crate::processes;
 
 /// A value of any kind, as it went in or came out.
 #[derive(Clone, Debug, PartialEq)]
@@ -780,6 +781,7 @@ fn a_data_directory_has_one_owner() {
     let error = Store::open(Arc::new(LocalDisk), directory.path()).unwrap_err();
     assert_eq!(error.operation, Operation::Lock);
     drop(store);
+    let _alone = processes::none_starts();
     Store::open(Arc::new(LocalDisk), directory.path()).unwrap();
 }
 
@@ -806,18 +808,16 @@ fn child_writes_more_than_it_may() {
 
 fn run_limited(directory: &Path, before: &str) -> bool {
     let test = std::env::current_exe().unwrap();
-    Command::new("sh")
+    let mut command = Command::new("sh");
+    command
         .args([
             "-c",
             &format!("{before} ulimit -f 16; exec \"$0\" \"$@\""),
             &test.to_string_lossy(),
         ])
         .args(["--exact", "persist::child_writes_more_than_it_may"])
-        .env("PERISTYLE_TEST_LIMITED", directory)
-        .output()
-        .unwrap()
-        .status
-        .success()
+        .env("PERISTYLE_TEST_LIMITED", directory);
+    processes::output(&mut command).status.success()
 }
 
 #[test]

@@ -11,6 +11,7 @@ use peristyle::journal::{self, Entry};
 use tempfile::TempDir;
 
 use crate::live::{self, Live, files, read_rows};
+use crate::processes::none_starts;
 
 /// The directory as a kill would leave it.
 pub(crate) fn killed(live: &Live) -> TempDir {
@@ -36,7 +37,10 @@ fn copy_directory(from: &Path, to: &Path) {
 pub(crate) fn recover(directory: &TempDir, change: impl FnOnce(&mut Options)) {
     let mut options = live::options(directory.path());
     change(&mut options);
-    Engine::open(&options).expect("a start").close().expect("an end");
+    let alone = none_starts();
+    let engine = Engine::open(&options).expect("a start");
+    drop(alone);
+    engine.close().expect("an end");
 }
 
 fn count(directory: &TempDir, database: &str) -> usize {
