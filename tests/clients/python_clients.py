@@ -16,6 +16,7 @@ import questdb
 import requests
 import urllib3
 from arc_client.exceptions import ArcAuthenticationError, ArcError, ArcServerError
+from arc_client.ingestion.line_protocol import format_lines
 from influxdb_client.client.write.retry import WritesRetry as Retry2
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.domain.write_precision import WritePrecision
@@ -297,6 +298,17 @@ class ArcColumns(ArcRows):
         self.it.write.write_columnar(rows[0].measurement, columns)
 
 
+class ArcLines(ArcRows):
+    """The same by line protocol, gzip, times in nanoseconds."""
+
+    name = "arc-tsdb-client, lines"
+    unit_ns, is_before_1970 = 1, True
+
+    def send(self, rows):
+        records = [as_dict(row) | {"timestamp": row.time_ns} for row in rows]
+        self.it.write.write_line_protocol(format_lines(records, time_unit="ns"))
+
+
 class Arrow(Client):
     """`pyarrow` and the standard library: one record batch as an IPC stream, gzipped."""
 
@@ -366,5 +378,6 @@ CLIENTS = [
     QuestDB,
     ArcRows,
     ArcColumns,
+    ArcLines,
     Arrow,
 ]
