@@ -5,9 +5,11 @@
 
 Each round starts a server for each level, in changing order, on a directory of --scratch: eight
 connections write bodies of 1,000 lines as fast as they are answered, the first seconds uncounted
-(journal files are made then, and used again later); then one connection writes a
-body of ten lines now and then, and between them a file of the same disk is overwritten and synced,
-4 KiB at a time, which is what an answer must wait for at least. Every row is counted after a flush.
+(journal files are made then, and used again later), and flush. Throughput is rows a second until all
+are published: a level that answers early puts off up to ten seconds of work, which the rate until the
+last answer (`answered_per_s`) leaves out. Then one connection writes a body of ten lines now and
+then, and between them a file of the same disk is overwritten and synced, 4 KiB at a time, which is
+what an answer must wait for at least. Every row is counted after a flush.
 Prints a line for each round and one line of JSON; the ratios are medians of the rounds' ratios.
 """
 
@@ -86,7 +88,7 @@ class Server:
 
 
 def full_speed(server, work, seconds, database, own):
-    """Rows a second and CPU a row, and that all rows are there."""
+    """Rows a second until all are published and until the last answer, CPU a row; all are there."""
     counts = [0] * CONNECTIONS
     end = time.monotonic() + seconds
 
@@ -104,17 +106,18 @@ def full_speed(server, work, seconds, database, own):
         thread.start()
     for thread in threads:
         thread.join()
-    elapsed, rows = time.monotonic() - begin, sum(counts) * LINES
-    cpu = server.cpu_seconds() - cpu
+    answered, rows = time.monotonic() - begin, sum(counts) * LINES
     connection = server.connect()
     server.post(connection, "/api/v1/flush", b"")
+    published = time.monotonic() - begin
+    cpu = server.cpu_seconds() - cpu
     connection.request("GET", "/api/v1/tables")
     tables = json.loads(connection.getresponse().read())
     ours = [it for it in tables["databases"] if it["name"] == database]
     stored = sum(it["rows"] for db in ours for it in db["measurements"])
     if stored != rows:
         sys.exit(f"{rows} rows were acknowledged, {stored} are there")
-    return rows / elapsed, cpu / rows * 1e6
+    return rows / published, rows / answered, cpu / rows * 1e6
 
 
 def quiet(server, directory, rng, seconds):
@@ -160,7 +163,8 @@ def main():
     if options.gzip:
         work = [[gzip.compress(body, 6) for body in connection] for connection in work]
         own = lambda count: gzip.compress(b"# %d\n" % count)  # noqa: E731
-    figures = {level: {"rows_per_s": [], "cpu_us_per_row": []} for level in LEVELS}
+    names = ("rows_per_s", "answered_per_s", "cpu_us_per_row")
+    figures = {level: {name: [] for name in names} for level in LEVELS}
     answers = {level: [] for level in LEVELS}
     syncs = []
     for turn in range(options.rounds):
@@ -168,32 +172,34 @@ def main():
             directory = Path(tempfile.mkdtemp(prefix="peristyle-perf-", dir=options.scratch))
             server = Server(options.binary, directory / "data", level)
             full_speed(server, work, options.seconds, "warm", own)
-            rows, cpu = full_speed(server, work, options.seconds, "d", own)
-            figures[level]["rows_per_s"].append(rows)
-            figures[level]["cpu_us_per_row"].append(cpu)
+            found = full_speed(server, work, options.seconds, "d", own)
+            for name, figure in zip(names, found):
+                figures[level][name].append(figure)
+            rows, answered, cpu = found
             times, own_syncs = quiet(server, directory, rng, options.seconds / 2)
             answers[level] += times
             syncs += own_syncs
             server.stop()
             shutil.rmtree(directory)
-            print(f"round {turn} {level:7} {rows / 1e6:.3f} M rows/s, {cpu:.2f} us of CPU a row, "
+            print(f"round {turn} {level:7} {rows / 1e6:.3f} M rows/s, "
+                  f"{answered / 1e6:.3f} M answered, {cpu:.2f} us of CPU a row, "
                   f"answers p50 {percentile(times, 0.5):.2f} p99 {percentile(times, 0.99):.2f} ms",
                   flush=True)
-    ratio = {
-        level: statistics.median(
-            one / memory
-            for one, memory in zip(figures[level]["rows_per_s"], figures["memory"]["rows_per_s"])
-        )
-        for level in LEVELS
-    }
+    def against_memory(name):
+        memory = figures["memory"][name]
+        ratios = {level: [one / base for one, base in zip(figures[level][name], memory)]
+                  for level in LEVELS}
+        return {level: round(statistics.median(it), 3) for level, it in ratios.items()}
+
     print(json.dumps({
         "script": "durability",
         "encoding": "gzip" if options.gzip else "plain",
         **{
             name: {level: round(statistics.median(it[name]), 3) for level, it in figures.items()}
-            for name in ("rows_per_s", "cpu_us_per_row")
+            for name in names
         },
-        "against_memory": {level: round(it, 3) for level, it in ratio.items()},
+        "against_memory": against_memory("rows_per_s"),
+        "answered_against_memory": against_memory("answered_per_s"),
         "answer_ms_p50": {level: round(percentile(it, 0.5), 3) for level, it in answers.items()},
         "answer_ms_p99": {level: round(percentile(it, 0.99), 3) for level, it in answers.items()},
         "fdatasync_ms_p50": round(percentile(syncs, 0.5), 3),
