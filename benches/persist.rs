@@ -1,8 +1,9 @@
 //! Record batches to Parquet: what each compression costs and saves, and what sorting costs.
 //!
 //! `persist/parquet_file/<table>/<compression>` encodes into memory; the size of the file is
-//! printed once for each. `persist/write_segments/<order>` writes and syncs files. The floors:
-//! `plain` is an `ArrowWriter` that encodes nothing, `defaults` one that nobody has tuned.
+//! printed once for each. `persist/tags_*` are tag columns beside an `ArrowWriter` of dictionaries.
+//! `persist/write_segments/<order>` writes and syncs files. The floors: `plain` is an `ArrowWriter`
+//! that encodes nothing, `defaults` one that nobody has tuned.
 
 #![expect(
     clippy::indexing_slicing,
@@ -22,7 +23,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use peristyle::disk::LocalDisk;
 use peristyle::persist::parquet_file::{About, encode_compressed};
 use peristyle::persist::{SegmentRequest, Store, write_segments};
@@ -103,6 +104,23 @@ fn wide() -> Table {
     })
 }
 
+/// The ten tags of [`wide`] and `time`, by series in order or at random.
+fn tags(name: &'static str, is_random: bool) -> Table {
+    let distinct = [4_000, 9, 30, 100, 3, 4, 10, 20, 2, 4];
+    table(name, 4_000, |random, first| {
+        let series: Vec<u32> =
+            (first..first + BATCH_ROWS)
+                .map(|row| {
+                    if is_random { below(random, 4_000) } else { (row % 4_000).try_into().unwrap() }
+                })
+                .collect();
+        let column = |(at, distinct): (usize, u32)| {
+            (format!("tag_{at}"), tag(BATCH_ROWS, distinct, |row| series[row] % distinct))
+        };
+        distinct.into_iter().enumerate().map(column).collect()
+    })
+}
+
 /// Time, one tag, and three floats: 17 digits, 2 digits, and mostly zero.
 fn narrow(name: &'static str, hosts: u32) -> Table {
     table(name, hosts as usize, |random, first| {
@@ -156,7 +174,6 @@ fn parquet_file(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(ROWS as u64)).sample_size(10);
         let compressions = [
             ("none", Compression::UNCOMPRESSED),
-            ("lz4_raw", Compression::LZ4_RAW),
             ("zstd_1", Compression::ZSTD(ZstdLevel::default())),
         ];
         for (name, compression) in compressions {
@@ -173,6 +190,32 @@ fn parquet_file(criterion: &mut Criterion) {
                 it.iter(|| black_box(encode_untuned(table, properties.clone())));
             });
         }
+    }
+}
+
+/// Ten tags and `time`, beside `time` alone and an `ArrowWriter` of the same pages and compression.
+fn tag_columns(criterion: &mut Criterion) {
+    for table in [tags("tags_in_order", false), tags("tags_at_random", true)] {
+        let mut group = criterion.benchmark_group(format!("persist/{}", table.name));
+        group.throughput(Throughput::Elements(ROWS as u64)).sample_size(10);
+        let time = Table {
+            name: "time",
+            schema: Arc::new(table.schema.project(&[0]).unwrap()),
+            batches: table.batches.iter().map(|it| it.project(&[0]).unwrap()).collect(),
+        };
+        let zstd = Compression::ZSTD(ZstdLevel::default());
+        check(table.name, encode(&table, zstd));
+        group.bench_function("ours", |it| it.iter(|| black_box(encode(&table, zstd))));
+        group.bench_function("time", |it| it.iter(|| black_box(encode(&time, zstd))));
+        let properties = WriterProperties::builder()
+            .set_compression(zstd)
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_write_batch_size(8_192)
+            .build();
+        check("arrow_writer", encode_untuned(&table, properties.clone()));
+        group.bench_function("arrow_writer", |it| {
+            it.iter(|| black_box(encode_untuned(&table, properties.clone())));
+        });
     }
 }
 
@@ -217,5 +260,5 @@ fn whole_segments(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, parquet_file, whole_segments);
+criterion_group!(benches, parquet_file, tag_columns, whole_segments);
 criterion_main!(benches);

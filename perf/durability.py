@@ -5,11 +5,11 @@
 
 Each round starts a server for each level, in changing order, on a directory of --scratch: eight
 connections write bodies of 1,000 lines as fast as they are answered, the first seconds uncounted
-(journal files are made then, and used again later), and flush. Throughput is rows a second until all
-are published: a level that answers early puts off up to ten seconds of work, which the rate until the
-last answer (`answered_per_s`) leaves out. Then one connection writes a body of ten lines now and
-then, and between them a file of the same disk is overwritten and synced, 4 KiB at a time, which is
-what an answer must wait for at least. Every row is counted after a flush.
+(journal files are made then, and used again later), and flush. Throughput is rows a second until
+all are published: a level that answers early puts off up to ten seconds of work, which the rate
+until the last answer (`answered_per_s`) leaves out. Then one connection writes a body of ten lines
+now and then, and between them a file of the same disk is overwritten and synced, 4 KiB at a time,
+which is what an answer must wait for at least. Every row is counted after a flush.
 Prints a line for each round and one line of JSON; the ratios are medians of the rounds' ratios.
 """
 

@@ -31,15 +31,23 @@ mod checksum;
 
 mod columns;
 
+mod dictionary;
+
 mod footer;
+
+mod hybrid;
 
 mod inventory;
 
 mod partition;
 
+mod row_groups;
+
 mod sort_key;
 
 mod statistics;
+
+mod tag_chunk;
 
 pub mod store;
 

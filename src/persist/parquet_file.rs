@@ -10,7 +10,8 @@
 //! | DECIMAL(20,0)   | `PLAIN`                                    | chunk       |
 //!
 //! Hashing floats for a dictionary costs three times the encoding and rarely pays
-//! (`benches/persist.rs`); tags are dictionaries already, and are plain strings to a reader.
+//! (`benches/persist.rs`); tags are dictionaries already (`tag_chunk.rs`), and are plain strings to
+//! a reader.
 //! Pages are of version 1, which every reader has. Footer, names and order: `schemas/segment.md`.
 
 use std::io::Write;
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use parquet::arrow::add_encoded_arrow_schema_to_metadata;
-use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
@@ -27,14 +27,11 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 
 use super::checksum::{self, Summed};
+use super::row_groups::RowGroups;
 use super::{sort_key, statistics};
 use crate::schema::{METADATA_DATABASE, METADATA_MEASUREMENT, TIME};
 use crate::segment::SegmentColumn;
 
-/// Rows of a row group; a reader's unit of parallel work, and what a writer holds in memory.
-const ROW_GROUP_ROWS_MAX: usize = 1 << 20;
-/// Bytes of a row group, for wide measurements.
-const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
 /// Values encoded at a time; 5 to 10 % faster than the writer's 1,024.
 const WRITE_BATCH_ROWS: usize = 8_192;
 
@@ -83,25 +80,22 @@ pub fn encode_compressed(
     compression: Compression,
     batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
 ) -> Result<Vec<SegmentColumn>, ParquetError> {
-    let options = ArrowWriterOptions::new()
-        .with_properties(properties(schema, about, compression))
-        .with_skip_arrow_metadata(true);
-    let sink = Summed::new(sink);
-    let mut writer = ArrowWriter::try_new_with_options(sink, Arc::clone(schema), options)?;
+    let properties = properties(schema, about, compression);
+    let mut groups = RowGroups::new(Summed::new(sink), schema, properties)?;
     let mut nans = statistics::Nans::default();
     for batch in batches {
         let batch = batch?;
         nans.look(&batch);
-        writer.write(&batch)?;
+        groups.write(&batch)?;
     }
     // All row groups are out; what follows is written once their sum is known.
-    writer.flush()?;
-    writer.sync()?;
-    writer.inner_mut().hold();
-    writer.append_key_value_metadata(checksum::blank());
-    let footer = writer.finish()?;
-    writer.sync()?;
-    writer.inner_mut().release()?;
+    let mut file = groups.into_file()?;
+    file.flush()?;
+    file.inner_mut().hold();
+    file.append_key_value_metadata(checksum::blank());
+    let footer = file.finish()?;
+    file.flush()?;
+    file.inner_mut().release()?;
     statistics::of_columns(&footer, schema, &nans)
 }
 
@@ -115,8 +109,6 @@ fn properties(schema: &Schema, about: &About<'_>, compression: Compression) -> W
     let pair = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
     let mut builder = WriterProperties::builder()
         .set_compression(compression)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
         .set_write_batch_size(WRITE_BATCH_ROWS)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_dictionary_enabled(false)

@@ -17,6 +17,9 @@ use parquet::file::statistics::Statistics;
 use crate::schema::StoredType;
 use crate::segment::{Bound, SegmentColumn};
 
+/// Bytes that a bound of a string may have: the limit of other writers.
+const STRING_BYTES_MAX: usize = 64;
+
 /// The columns with a NaN.
 #[derive(Debug, Default)]
 pub(super) struct Nans {
@@ -121,4 +124,27 @@ fn is_below(left: &Bound, right: &Bound) -> bool {
         (Bound::String(left), Bound::String(right)) => left < right,
         _ => false,
     }
+}
+
+/// A bound of the footer that is not above `value`.
+pub(super) fn bound_below(value: &str) -> &str {
+    let ends = value.char_indices().map(|(at, char)| at + char.len_utf8());
+    let end = ends.take_while(|end| *end <= STRING_BYTES_MAX).last();
+    value.get(..end.unwrap_or(0)).unwrap_or(value)
+}
+
+/// A bound of the footer that is not below `value`.
+pub(super) fn bound_above(value: &str) -> String {
+    let short = bound_below(value);
+    if short.len() == value.len() {
+        return value.to_owned();
+    }
+    // The next string of that length or less; what follows in `value` is below it.
+    for (at, last) in short.char_indices().rev() {
+        let mut greater = (last..=char::MAX).skip(1);
+        if let (Some(next), Some(head)) = (greater.next(), short.get(..at)) {
+            return format!("{head}{next}");
+        }
+    }
+    value.to_owned()
 }

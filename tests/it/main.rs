@@ -86,6 +86,8 @@ mod sim_logs;
 
 mod support;
 
+mod tag_chunks;
+
 mod tidy;
 
 mod vectors;

@@ -66,7 +66,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("arrow_select", &["gather", "persist"]),
     ("async_trait", &["publish"]),
     ("base64", &["accept"]),
-    ("bytes", &["accept"]),
+    ("bytes", &["accept", "persist"]),
     ("chrono", &["persist"]),
     ("clap", &["config", "main"]),
     ("crc32c", &["journal", "persist", "publish"]),
@@ -74,11 +74,11 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("delta_kernel", &["publish"]),
     ("delta_kernel_default_engine", &["publish"]),
     ("flate2", &["decode"]),
-    ("foldhash", &["gather"]),
+    ("foldhash", &["gather", "persist"]),
     ("form_urlencoded", &["accept"]),
     ("futures_util", &["publish"]),
     ("getrandom", &["access"]),
-    ("hashbrown", &["gather"]),
+    ("hashbrown", &["gather", "persist"]),
     ("http_body_util", &["accept"]),
     ("hyper", &["accept"]),
     ("hyper_util", &["accept"]),
@@ -104,7 +104,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ),
     ("tracing_subscriber", &["main"]),
     ("twox_hash", &["engine", "persist"]),
-    ("zstd", &["decode"]),
+    ("zstd", &["decode", "persist"]),
 ];
 
 /// Words that may stand nowhere in code; cut in two so that this file passes.
