@@ -40,6 +40,8 @@ use super::statistics::{bound_above, bound_below};
 const PAGE_ROWS_MAX: usize = 64 << 10;
 /// Bytes of the values of a PLAIN page, exceeded by less than a value.
 const PLAIN_BYTES_MAX: usize = 1 << 20;
+/// Keys that are translated at a time.
+const RUN_ROWS: usize = 256;
 /// The key of a value that was not looked up.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -196,27 +198,47 @@ impl TagChunk {
 
     /// Returns how many rows there was room for in the dictionary.
     fn take_keys(&mut self, tags: &DictionaryArray<UInt32Type>, values: &StringArray) -> usize {
-        let (_, translated) = &mut self.translated;
         let keys = tags.keys();
         self.page.keys.reserve(keys.len());
         let nulls = keys.nulls().filter(|it| it.null_count() > 0);
-        for (row, &key) in keys.values().iter().enumerate() {
-            if nulls.is_some_and(|it| it.is_null(row)) {
-                continue;
+        let mut first = 0;
+        for run in keys.values().chunks(RUN_ROWS) {
+            if nulls.is_some() || !self.take_known(run) {
+                let rows = (first..).zip(run);
+                let valid = rows.filter(|(row, _)| !nulls.is_some_and(|it| it.is_null(*row)));
+                for (row, key) in valid {
+                    let Some(key) = self.key_of(*key, values) else { return row };
+                    self.page.keys.push(key);
+                }
             }
-            let place = translated.get_mut(key as usize);
-            let known = place.as_deref().copied().unwrap_or(UNKNOWN);
-            if known != UNKNOWN {
-                self.page.keys.push(known);
-                continue;
-            }
-            let Some(new) = self.dictionary.key_of(values.value(key as usize)) else { return row };
-            if let Some(place) = place {
-                *place = new;
-            }
-            self.page.keys.push(new);
+            first += run.len();
         }
         keys.len()
+    }
+
+    /// Takes keys that were all looked up before, or none.
+    fn take_known(&mut self, keys: &[u32]) -> bool {
+        let (_, translated) = &self.translated;
+        let start = self.page.keys.len();
+        let known = |key: &u32| translated.get(*key as usize).copied().unwrap_or(UNKNOWN);
+        self.page.keys.extend(keys.iter().map(known));
+        // One pass without a way out, which is many keys at a time.
+        let taken = self.page.keys.iter().skip(start);
+        let is_known = taken.fold(0, |greatest, key| greatest.max(*key)) < UNKNOWN;
+        if !is_known {
+            self.page.keys.truncate(start);
+        }
+        is_known
+    }
+
+    /// The key in the dictionary of the chunk; `None` when it is new, and there is no room.
+    fn key_of(&mut self, key: u32, values: &StringArray) -> Option<u32> {
+        let (_, translated) = &mut self.translated;
+        let place = translated.get_mut(key as usize)?;
+        if *place == UNKNOWN {
+            *place = self.dictionary.key_of(values.value(key as usize))?;
+        }
+        Some(*place)
     }
 
     /// Returns how many rows there was room for in the page, at least one.
