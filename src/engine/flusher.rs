@@ -21,7 +21,7 @@ use super::publisher::{Publisher, by_table};
 use super::rejected::REJECTED;
 use super::retries::{Retries, recycle};
 use super::shard::{Command, Sealed, monotonic_clock};
-use super::writer::{Job, Outcome, Writers};
+use super::writer::{Outcome, Writers};
 use super::{FlushReport, Sabotage};
 use crate::error::{BusyReason, ServerError, WriteError};
 use crate::gather::{Chunk, Registry};
@@ -320,7 +320,7 @@ impl Flusher {
         self.jobs.first().copied().unwrap_or(self.next_job)
     }
 
-    /// Queues one job for each table.
+    /// Queues one job for each table that has none that waits.
     fn queue(&mut self, sealed: Vec<Sealed>) {
         let mut free = Vec::new();
         for Sealed { shard, since, upto, chunks } in sealed {
@@ -333,12 +333,9 @@ impl Flusher {
             free.push(Sealed { shard, since, upto, chunks });
         }
         self.parked.retain(|sealed| !sealed.chunks.is_empty());
-        for rows in by_table(free) {
-            let number = self.next_job;
-            self.next_job += 1;
-            self.jobs.insert(number);
-            self.writers.push(Job::new(number, rows));
-        }
+        let first = self.next_job;
+        self.next_job += self.writers.push(by_table(free), first);
+        self.jobs.extend(first..self.next_job);
     }
 
     /// Has all shards forget the rows of a database, at one place of the journal; returns that.

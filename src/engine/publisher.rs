@@ -15,6 +15,9 @@ use crate::persist::{PersistError, SegmentRequest, Store, write_segments};
 use crate::publish::{Catalog, Commit, PublishError};
 use crate::segment::SegmentMeta;
 
+/// Bytes of rows that wait for a writer up to which later ones join them.
+const JOINED_BYTES_MAX: usize = 64 << 20;
+
 /// The rows of one table that are published together.
 #[derive(Debug)]
 pub(super) struct TableRows {
@@ -31,6 +34,24 @@ pub(super) struct TableRows {
 }
 
 impl TableRows {
+    /// Whether `more`, which came later, can be published with these: rows of the same table, and
+    /// together few enough for one file.
+    pub(super) fn takes(&self, more: &Self) -> bool {
+        let bytes = self.bytes.saturating_add(more.bytes);
+        Arc::ptr_eq(&self.measurement, &more.measurement) && bytes <= JOINED_BYTES_MAX
+    }
+
+    /// Takes `more`, before any of these is written.
+    pub(super) fn join(&mut self, more: Self) {
+        self.bytes += more.bytes;
+        self.chunks.extend(more.chunks);
+        self.since = self.since.min(more.since);
+        for (shard, upto) in more.upto {
+            let last = self.upto.entry(shard).or_default();
+            *last = upto.max(*last);
+        }
+    }
+
     /// How many.
     pub(super) fn count(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.batch.num_rows()).sum()

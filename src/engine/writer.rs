@@ -6,10 +6,11 @@
 //!
 //! The commit names, for each shard, the last sequence that its rows include, and the sequence of
 //! the files: a restart replays what is above the one and removes files above the other.
-//! Jobs of one table are done one after the other, so both only grow. One that fails waits aside
+//! Jobs of one table are done one after the other, so both only grow. Rows that come while one
+//! waits join it: writers that are behind write larger files, not more. One that fails waits aside
 //! and keeps its table, not its thread: somebody's damage to one table is not that of the others.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -28,7 +29,7 @@ const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
 /// Longest wait between two tries.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 
-/// One table's rows of one round.
+/// One table's rows of one round, and of those that came before a writer was free.
 #[derive(Debug)]
 pub(super) struct Job {
     /// Counts up with the jobs.
@@ -50,10 +51,6 @@ struct Failure {
 type Table = (Arc<str>, Arc<str>);
 
 impl Job {
-    pub(super) fn new(number: u64, rows: TableRows) -> Self {
-        Self { number, rows, failure: None }
-    }
-
     fn table(&self) -> Table {
         let measurement = &self.rows.measurement;
         (Arc::clone(&measurement.database), Arc::clone(&measurement.name))
@@ -121,10 +118,27 @@ impl Writers {
         Ok(Self { threads: threads.collect::<Result<_, _>>()?, shared })
     }
 
-    /// Queues a job.
-    pub(super) fn push(&self, job: Job) {
-        self.shared.lock().jobs.push_back(job);
-        self.shared.changed.notify_one();
+    /// Queues the rows of tables, each as a job of its own, numbered from `first` on; but those of
+    /// a table with a job that nobody has begun join it. Returns how many jobs these are.
+    pub(super) fn push(&self, tables: Vec<TableRows>, first: u64) -> u64 {
+        let mut queue = self.shared.lock();
+        let jobs = &mut queue.jobs;
+        let place = |(at, job): (usize, &Job)| (Arc::as_ptr(&job.rows.measurement), at);
+        let waiting: HashMap<_, usize> = jobs.iter().enumerate().map(place).collect();
+        let mut number = first;
+        for rows in tables {
+            let at = waiting.get(&Arc::as_ptr(&rows.measurement));
+            let job = at.and_then(|at| jobs.get_mut(*at)).filter(|job| job.rows.takes(&rows));
+            if let Some(job) = job {
+                job.rows.join(rows);
+            } else {
+                jobs.push_back(Job { number, rows, failure: None });
+                number += 1;
+            }
+        }
+        drop(queue);
+        self.shared.changed.notify_all();
+        number - first
     }
 
     /// Gives up what fails from here on.

@@ -416,6 +416,26 @@ fn a_flush_that_fails_keeps_its_rows_and_memory_is_bounded() {
     assert_eq!(client.post("/write?db=a", "m v=\"room\" 1").status, 204);
 }
 
+/// A thousand tables, a flush every two seconds and a slow disk: each round queued a file for each
+/// table, and the writers were further behind with every round.
+#[test]
+fn rows_that_wait_for_a_writer_become_one_file() {
+    let live = Live::start();
+    let table = live.directory.path().join("tables/a/m");
+    fs::create_dir_all(table.parent().unwrap()).unwrap();
+    fs::write(&table, "").unwrap();
+    let mut client = live.client();
+    for at in 0..4 {
+        assert_eq!(client.post("/write?db=a", format!("m v=1i {at}\n")).status, 204);
+        assert!(client.post("/api/v1/flush", "").status >= 500);
+    }
+    fs::remove_file(&table).unwrap();
+    assert!((0..10).any(|_| client.post("/api/v1/flush", "").status == 200));
+    // The first was begun; the others waited for it.
+    assert_eq!(files(live.directory.path()).len(), 2);
+    assert_eq!(live.rows("a").len(), 4);
+}
+
 #[test]
 fn flushes_in_a_row_overwrite_nothing() {
     let live = Live::start();
