@@ -1,8 +1,11 @@
-//! Every setting of the server: one struct, read from options and the environment, checked once.
+//! Every setting of the server: one struct, read from options, the environment and a file, checked
+//! once.
 //!
-//! An option wins over its environment variable, which wins over the default. The settings are
-//! listed with their defaults in `schemas/config.toml`; a test proves that the two agree.
-//! Stages never see this struct: they are given the few numbers they need.
+//! An option wins over its environment variable, which wins over the file, which wins over the
+//! default. The settings are listed with their defaults in `schemas/config.toml`; a test proves
+//! that the two agree. Stages never see this struct: they are given the few numbers they need.
+
+mod command_line;
 
 mod machine;
 
@@ -18,6 +21,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use command_line::{CommandLine, CommandLineError, Origin, Setting, to_toml};
 pub use machine::{core_count, memory_bytes};
 pub use token::{CreateToken, ListTokens, RevokeToken, TokenCommand};
 pub use value::{Automatic, ByteSize, ValueError, at_least, duration};
@@ -27,10 +31,22 @@ use crate::limits::Limits;
 use crate::schema::Unsigned;
 use crate::schema::pinned::Source;
 
-/// The command line.
+/// What stands below the help that fits on a page.
+const HELP_FOOT: &str = "Each setting is an option, a variable PERISTYLE_<KEY> and a key of the \
+    file that --config names; the first wins.\n--help-all explains every setting, `peristyle \
+    config` shows those in force.";
+
+/// The command line, before a file is taken in; [`CommandLine`] is what there is to it.
 #[derive(Debug, Parser)]
 #[command(name = "peristyle", version, about, args_conflicts_with_subcommands = true)]
+#[command(disable_help_flag = true, after_help = HELP_FOOT)]
 pub struct Cli {
+    /// Print the help that fits on a page
+    #[arg(short = 'h', long = "help", action = ArgAction::HelpShort, global = true)]
+    help: Option<bool>,
+    /// Print all that there is to say of every setting
+    #[arg(long, action = ArgAction::HelpLong, global = true)]
+    help_all: Option<bool>,
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -45,10 +61,15 @@ impl Cli {
 }
 
 /// What the binary can do.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Run the server (what `peristyle` alone does)
     Serve(Config),
+    /// Show the settings in force, and where each comes from
+    ///
+    /// Takes what `serve` takes, and prints a file that `--config` takes. Exit status: 0, or 2 when
+    /// the server would not start with these settings.
+    Config(Config),
     /// Say what a data directory holds, and whether it is consistent
     ///
     /// Changes nothing; a server may run on the directory meanwhile. Exit status: 0 consistent, 1
@@ -81,6 +102,14 @@ pub struct Inspect {
 /// Each says what it is, its unit, its default, its minimum, and why that default.
 #[derive(Args, Clone, Debug, Eq, PartialEq)]
 pub struct Config {
+    /// File of settings
+    ///
+    /// A path to a file of TOML; default none: a first run needs nothing. Its keys are these
+    /// options with `_` for `-`; an unknown one is an error. `schemas/config.toml` is one with
+    /// every default.
+    #[arg(long, env = "PERISTYLE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// Directory that holds everything the server writes
     ///
     /// A path; default `./peristyle-data`, so that a first run needs no rights and leaves nothing
@@ -119,7 +148,7 @@ pub struct Config {
     ///
     /// Bytes; default `64MiB`, minimum `64KiB`, maximum `1GiB`. Files are written in advance and
     /// used again; a smaller one is given back sooner, a larger one is changed less often.
-    #[arg(long, env = "PERISTYLE_WAL_SEGMENT_BYTES", value_name = "BYTES")]
+    #[arg(long, hide_short_help = true, env = "PERISTYLE_WAL_SEGMENT_BYTES", value_name = "BYTES")]
     #[arg(default_value = "64MiB", value_parser = wal_segment_bytes)]
     pub wal_segment_bytes: ByteSize,
 
@@ -127,7 +156,7 @@ pub struct Config {
     ///
     /// `false` or `true`; default `false`: a server that finds acknowledged rows unreadable says
     /// where and does not start. With `true` it goes on with what can be read, and counts the rest.
-    #[arg(long, env = "PERISTYLE_WAL_SALVAGE", value_name = "BOOLEAN")]
+    #[arg(long, hide_short_help = true, env = "PERISTYLE_WAL_SALVAGE", value_name = "BOOLEAN")]
     #[arg(default_value = "false", num_args = 0..=1, default_missing_value = "true")]
     #[arg(action = ArgAction::Set)]
     pub wal_salvage: bool,
@@ -137,7 +166,7 @@ pub struct Config {
     /// `bodies`: the same bytes whose rows all carry their own time, and requests with the same
     /// `Idempotency-Key`; `keys`: only the latter; `off`: none. Default `bodies`: clients that saw
     /// no answer send again, and one hash of each body is what it costs to know.
-    #[arg(long, env = "PERISTYLE_RETRIES", value_name = "WHICH")]
+    #[arg(long, hide_short_help = true, env = "PERISTYLE_RETRIES", value_name = "WHICH")]
     #[arg(default_value = "bodies")]
     pub retries: KnownRetries,
 
@@ -145,7 +174,7 @@ pub struct Config {
     ///
     /// A duration; default `5m`, minimum `1s`; at most the last 262144 requests. Longer than the
     /// clients of the field go on trying within one outage of the network.
-    #[arg(long, env = "PERISTYLE_RETRY_WINDOW", value_name = "DURATION")]
+    #[arg(long, hide_short_help = true, env = "PERISTYLE_RETRY_WINDOW", value_name = "DURATION")]
     #[arg(default_value = "5m", value_parser = retry_window)]
     pub retry_window: Duration,
 
@@ -162,7 +191,7 @@ pub struct Config {
     ///
     /// Bytes (`256MiB`, `1GB`); default `256MiB`, minimum `1MiB`. Large enough that a busy server
     /// writes files of tens of megabytes. A quarter of the memory limit where that is less.
-    #[arg(long, env = "PERISTYLE_FLUSH_BYTES", value_name = "BYTES")]
+    #[arg(long, hide_short_help = true, env = "PERISTYLE_FLUSH_BYTES", value_name = "BYTES")]
     #[arg(default_value = "256MiB", value_parser = flush_bytes)]
     pub flush_bytes: ByteSize,
 
@@ -189,7 +218,7 @@ pub struct Config {
     ///
     /// A number from 1 to 1024, or `auto`: one for each core this process may use. Default `auto`:
     /// fewer leave cores idle, more only cost memory.
-    #[arg(long, env = "PERISTYLE_SHARDS", value_name = "COUNT")]
+    #[arg(long, hide_short_help = true, env = "PERISTYLE_SHARDS", value_name = "COUNT")]
     #[arg(default_value = "auto", value_parser = shards)]
     pub shards: Automatic<usize>,
 
@@ -204,7 +233,7 @@ pub struct Config {
     ///
     /// `int64` rejects rows with values above 9223372036854775807, `decimal` writes DECIMAL(20,0).
     /// Default `int64`: every reader is faster with it, and such values are rare.
-    #[arg(long, env = "PERISTYLE_UNSIGNED", value_name = "FORM")]
+    #[arg(long, hide_short_help = true, env = "PERISTYLE_UNSIGNED", value_name = "FORM")]
     #[arg(default_value = "int64", value_parser = unsigned)]
     pub unsigned: Unsigned,
 

@@ -3,17 +3,23 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::{Command as Process, Output};
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use peristyle::config::{
-    Automatic, ByteSize, Cli, Command, Config, Inspect, LogFormat, duration, memory_bytes,
+    Automatic, ByteSize, Cli, Command, CommandLine, Config, Inspect, LogFormat, Origin, duration,
+    memory_bytes, to_toml,
 };
 use peristyle::limits::Limits;
 use peristyle::schema::Unsigned;
 use tempfile::TempDir;
 
+use crate::processes::output;
+
 const CONFIG_TOML: &str = include_str!("../../schemas/config.toml");
+/// Arguments that are no settings.
+const OTHERS: [&str; 4] = ["config", "help", "help_all", "version"];
 
 fn parse(args: &[&str]) -> Result<Config, String> {
     let args = ["peristyle"].iter().chain(args);
@@ -29,7 +35,7 @@ fn settings() -> BTreeMap<String, bool> {
     let serve = command.find_subcommand("serve").unwrap();
     serve
         .get_arguments()
-        .filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()))
+        .filter(|argument| !OTHERS.contains(&argument.get_id().as_str()))
         .map(|it| (it.get_id().to_string(), !it.get_default_values().is_empty()))
         .collect()
 }
@@ -57,7 +63,7 @@ fn every_setting_has_its_environment_variable_and_two_paragraphs() {
     for command in [Cli::command(), Cli::command().find_subcommand("serve").unwrap().clone()] {
         for argument in command.get_arguments() {
             let name = argument.get_id().as_str();
-            if ["help", "version"].contains(&name) {
+            if ["help", "help_all", "version"].contains(&name) {
                 continue;
             }
             let variable = format!("PERISTYLE_{}", name.to_uppercase());
@@ -241,4 +247,156 @@ fn what_the_machine_decides_is_at_least_the_minimum() {
     assert_eq!(config.memory_limit, Automatic::Auto);
     assert!(config.memory_limit_bytes() >= 64 << 20);
     assert!(config.shard_count() >= 1);
+}
+
+/// Reads a command line with `--config` for a file of `text`.
+fn read(text: &str, options: &[&str]) -> Result<CommandLine, String> {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("p.toml");
+    fs::write(&path, text).unwrap();
+    let file = format!("--config={}", path.display());
+    let arguments = ["peristyle", "config", file.as_str()].into_iter();
+    let read = CommandLine::read(arguments.chain(options.iter().copied()).map(Into::into));
+    read.map_err(|error| error.to_string().replace(&*path.to_string_lossy(), "p.toml"))
+}
+
+/// The settings that a file and options give.
+fn config(text: &str, options: &[&str]) -> Config {
+    match read(text, options).unwrap().command {
+        Command::Config(config) => Config { config: None, ..config },
+        _ => panic!("expected the settings"),
+    }
+}
+
+#[test]
+fn the_file_of_defaults_gives_the_defaults() {
+    assert_eq!(config(CONFIG_TOML, &[]), parse(&[]).unwrap());
+    let read = read(CONFIG_TOML, &[]).unwrap();
+    let of_file = read.settings.iter().filter(|it| matches!(it.origin, Origin::File(_)));
+    assert_eq!(of_file.count(), settings().values().filter(|has_default| **has_default).count());
+}
+
+#[test]
+fn options_win_over_the_file() {
+    let text = "shards = 3\nlog_format = 'json'\ninsecure_http = true\n";
+    let config = config(text, &["--shards", "5"]);
+    assert_eq!(config.shard_count(), 5);
+    assert_eq!(config.log_format, LogFormat::Json);
+    assert!(config.insecure_http);
+    let read = read(text, &["--shards", "5"]).unwrap();
+    let origin =
+        |name: &str| read.settings.iter().find(|it| it.name == name).unwrap().origin.clone();
+    assert_eq!(origin("shards"), Origin::Option);
+    assert!(matches!(origin("log_format"), Origin::File(_)));
+    assert_eq!(origin("listen"), Origin::Default);
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_told_with_its_line() {
+    let cases = [
+        (
+            "flush_intervall = '1s'",
+            "p.toml:1: unknown key \"flush_intervall\": did you mean \"flush_interval\"?",
+        ),
+        (
+            "\n\nmemory-limit = 'auto'",
+            "p.toml:3: unknown key \"memory-limit\": did you mean \"memory_limit\"?",
+        ),
+        ("zzz = 1", "p.toml:1: unknown key \"zzz\": `peristyle --help-all` has all of them"),
+        ("config = 'x'", "p.toml:1: unknown key \"config\""),
+        ("# why\nflush_interval = '99ms'", "p.toml:2: flush_interval: expected at least 100ms"),
+        (
+            "log_format = 'xml'",
+            "log_format: error: invalid value 'xml' for '--log-format <FORMAT>' \
+             [possible values: json, text]",
+        ),
+        (
+            "shards = [1]",
+            "p.toml:1: shards: expected a string, a decimal integer or a boolean, found array",
+        ),
+        (
+            "shards = 0x10",
+            "shards: expected a string, a decimal integer or a boolean, found integer",
+        ),
+        (
+            "[shards]\na = 1",
+            "p.toml:1: shards: expected a string, a decimal integer or a boolean, found table",
+        ),
+        ("shards = ", "p.toml:1: "),
+        ("shards = 1\nshards = 2", "p.toml:2: duplicate key"),
+    ];
+    for (text, message) in cases {
+        let error = read(text, &[]).expect_err(text);
+        assert!(error.contains(message), "{text}: {error}");
+    }
+    let missing = CommandLine::read(["p", "serve", "--config=/missing/p.toml"].map(Into::into));
+    let error = missing.unwrap_err().to_string();
+    assert!(error.starts_with("--config: cannot read /missing/p.toml: "), "{error}");
+}
+
+#[test]
+fn what_config_prints_is_a_file_that_gives_the_same() {
+    let options = ["--data-dir", "/a \"b\"\\c\u{7}", "--shards=2", "--memory-limit=1GiB"];
+    let read_once = read("retries = 'keys'", &options).unwrap();
+    let Command::Config(given) = &read_once.command else { panic!("expected the settings") };
+    let text = to_toml(given, &read_once.settings);
+    assert_eq!(config(&text, &[]), Config { config: None, ..given.clone() }, "{text}");
+    assert!(text.contains("p.toml\n"), "{text}");
+}
+
+/// Runs the binary with variables of its own.
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Process::new(env!("CARGO_BIN_EXE_peristyle"));
+    output(command.args(arguments).env_clear().envs(variables.iter().copied()))
+}
+
+#[test]
+fn variables_win_over_the_file_and_are_told() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("p.toml");
+    fs::write(&path, "shards = 3\nlog_format = 'json'\nretries = 'off'\n").unwrap();
+    let path = path.to_str().unwrap();
+    let variables =
+        [("PERISTYLE_CONFIG", path), ("PERISTYLE_SHARDS", "4"), ("PERISTYLE_LOG_FORMAT", "text")];
+    let output = run(&["config", "--log-format=json"], &variables);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let line = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).expect(name);
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("shards "), "shards = \"4\" # environment PERISTYLE_SHARDS");
+    assert_eq!(line("log_format "), "log_format = \"json\" # option");
+    assert_eq!(line("retries "), format!("retries = \"off\" # file {path}"));
+    assert_eq!(line("listen "), "listen = \"127.0.0.1:8086\" # default");
+}
+
+#[test]
+fn a_server_that_could_not_start_is_told_so_by_config() {
+    let output = run(&["config", "--listen=0.0.0.0:1"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.starts_with("error: --listen: expected an address of loopback"), "{told}");
+    let output = run(&["serve", "--config=/missing"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn help_is_short_and_help_all_has_everything() {
+    for command in [vec![], vec!["serve"]] {
+        let help = |flag: &str| {
+            let output = run(&[command.as_slice(), &[flag]].concat(), &[]);
+            assert_eq!(output.status.code(), Some(0));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let (short, all) = (help("--help"), help("--help-all"));
+        assert_eq!(short, help("-h"));
+        assert!(short.lines().count() <= 50, "{short}");
+        for name in settings().keys() {
+            let option = format!("--{}", name.replace('_', "-"));
+            assert!(all.contains(&option), "{option}");
+            assert!(all.contains(&format!("PERISTYLE_{}", name.to_uppercase())), "{name}");
+        }
+        assert!(short.contains("--listen") && !short.contains("--wal-salvage"), "{short}");
+    }
 }

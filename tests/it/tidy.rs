@@ -93,8 +93,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("sha2", &["access"]),
     ("simd_json", &["accept", "access", "decode", "inspect", "publish", "schema"]),
     ("socket2", &["accept"]),
+    ("strsim", &["config"]),
     ("subtle", &["access"]),
     ("tokio", &["accept", "engine", "journal", "serve"]),
+    ("toml", &["config"]),
     (
         "tracing",
         &[
