@@ -28,7 +28,7 @@ pub(crate) fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut terminate = runtime.block_on(async { signal(SignalKind::terminate()) })?;
     let mut interrupt = runtime.block_on(async { signal(SignalKind::interrupt()) })?;
-    let server = server.with_guard(guard).run(&engine)?;
+    let server = server.with_guard(guard).with_slow_request(config.slow_request).run(&engine)?;
     let address = server.local_addr();
     tracing::info!(data_dir = %config.data_dir.display(), "listening on http://{address}");
     let failure = runtime.block_on(async {

@@ -1,10 +1,10 @@
-//! Counters since the start, and their names for Prometheus.
+//! Counters and durations since the start; `accept` gives them their names for Prometheus.
 //!
-//! Each counter is one relaxed atomic: it is added to once per request or flush, never per row,
-//! and it orders nothing. `accept` counts requests, bodies and rows; the engine counts flushes.
+//! Each number is one relaxed atomic: it is added to once per request or file, never per row, and
+//! it orders nothing. `accept` counts requests, bodies and rows; the engine counts files.
 
-use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -22,11 +22,62 @@ impl Counter {
     }
 }
 
+/// How often something took how long.
+#[derive(Debug, Default)]
+pub struct Durations {
+    /// How many were longer than the bound before and not longer than that of the same index; the
+    /// last one: than all bounds.
+    counts: [Counter; Self::BOUNDS.len() + 1],
+    sum_us: Counter,
+}
+
+impl Durations {
+    /// Upper bounds: from a group commit on a fast disk to a client that is given up.
+    pub const BOUNDS: [Duration; 15] = [
+        Duration::from_micros(250),
+        Duration::from_micros(500),
+        Duration::from_millis(1),
+        Duration::from_micros(2_500),
+        Duration::from_millis(5),
+        Duration::from_millis(10),
+        Duration::from_millis(25),
+        Duration::from_millis(50),
+        Duration::from_millis(100),
+        Duration::from_millis(250),
+        Duration::from_millis(500),
+        Duration::from_secs(1),
+        Duration::from_millis(2_500),
+        Duration::from_secs(10),
+        Duration::from_secs(60),
+    ];
+
+    /// Counts one.
+    pub fn observe(&self, duration: Duration) {
+        let at = Self::BOUNDS.iter().take_while(|bound| **bound < duration).count();
+        if let Some(count) = self.counts.get(at) {
+            count.add(1);
+        }
+        self.sum_us.add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// How many there were between each bound and the one before; the last one: above all bounds.
+    pub fn counts(&self) -> impl Iterator<Item = u64> {
+        self.counts.iter().map(Counter::get)
+    }
+
+    /// All of them together.
+    pub fn sum(&self) -> Duration {
+        Duration::from_micros(self.sum_us.get())
+    }
+}
+
 /// What was written in one wire format.
 #[derive(Debug, Default)]
 pub struct FormatStats {
     /// Write requests, whatever became of them.
     pub requests: Counter,
+    /// From the head of a write request to its answer.
+    pub durations: Durations,
     /// Bytes of bodies as received.
     pub received_bytes: Counter,
     /// Bytes of bodies after inflation.
@@ -39,7 +90,20 @@ pub struct FormatStats {
     pub fields_dropped: Counter,
 }
 
-/// Every counter of the server.
+/// What the start took from the journal.
+#[derive(Debug, Default)]
+pub struct ReplayStats {
+    /// Records of writes that were looked at.
+    pub records: Counter,
+    /// Rows of them that no table had.
+    pub rows: Counter,
+    /// Files made of those.
+    pub files: Counter,
+    /// Time of the whole recovery, in microseconds.
+    pub duration_us: Counter,
+}
+
+/// Every counter of the server that more than one stage knows.
 #[derive(Debug, Default)]
 pub struct Stats {
     /// Writes in Arrow IPC.
@@ -50,14 +114,6 @@ pub struct Stats {
     pub json: FormatStats,
     /// Writes in MessagePack.
     pub msgpack: FormatStats,
-    /// Answers with a 2xx status.
-    pub answers_success: Counter,
-    /// Answers with a 4xx status.
-    pub answers_client_error: Counter,
-    /// Answers 503: try again later.
-    pub answers_busy: Counter,
-    /// Answers with any other 5xx status.
-    pub answers_server_error: Counter,
     /// Connections accepted.
     pub connections: Counter,
     /// Connections that could not be accepted, for want of file descriptors for example.
@@ -70,72 +126,12 @@ pub struct Stats {
     pub bytes_published: Counter,
     /// Files that could not be written; their rows are kept and tried again.
     pub flush_errors: Counter,
-}
-
-impl Stats {
-    /// The counters in Prometheus' text format; see `schemas/http.md` for their meaning.
-    pub fn prometheus(&self) -> String {
-        let mut text = String::with_capacity(4096);
-        // Writing to a string cannot fail.
-        let _ = self.write_prometheus(&mut text);
-        text
-    }
-
-    fn write_prometheus(&self, to: &mut String) -> fmt::Result {
-        self.write_formats(to)?;
-        let answers = [
-            ("class=\"success\"", &self.answers_success),
-            ("class=\"client_error\"", &self.answers_client_error),
-            ("class=\"busy\"", &self.answers_busy),
-            ("class=\"server_error\"", &self.answers_server_error),
-        ];
-        family(to, "answers", "answers by class of status", &answers)?;
-        for (name, help, counter) in [
-            ("connections", "connections accepted", &self.connections),
-            ("accept_errors", "connections that could not be accepted", &self.accept_errors),
-            ("files_published", "files that became visible", &self.files_published),
-            ("rows_published", "rows in published files", &self.rows_published),
-            ("bytes_published", "bytes of published files", &self.bytes_published),
-            ("flush_errors", "files that could not be written", &self.flush_errors),
-        ] {
-            family(to, name, help, &[("", counter)])?;
-        }
-        Ok(())
-    }
-
-    fn write_formats(&self, to: &mut String) -> fmt::Result {
-        type Pick = fn(&FormatStats) -> &Counter;
-        let families: [(&str, &str, Pick); 6] = [
-            ("write_requests", "write requests", |it| &it.requests),
-            ("write_received_bytes", "bytes of bodies as received", |it| &it.received_bytes),
-            ("write_body_bytes", "bytes of bodies after inflation", |it| &it.body_bytes),
-            ("rows_accepted", "rows taken", |it| &it.rows_accepted),
-            ("rows_rejected", "rows refused", |it| &it.rows_rejected),
-            ("fields_dropped", "fields left out of accepted rows", |it| &it.fields_dropped),
-        ];
-        for (name, help, pick) in families {
-            let counters = [
-                ("format=\"arrow\"", pick(&self.arrow)),
-                ("format=\"json\"", pick(&self.json)),
-                ("format=\"line_protocol\"", pick(&self.line_protocol)),
-                ("format=\"msgpack\"", pick(&self.msgpack)),
-            ];
-            family(to, name, help, &counters)?;
-        }
-        Ok(())
-    }
-}
-
-/// One metric with its counters, each given as (labels, counter).
-fn family(to: &mut String, name: &str, help: &str, counters: &[(&str, &Counter)]) -> fmt::Result {
-    writeln!(to, "# HELP peristyle_{name}_total {help}")?;
-    writeln!(to, "# TYPE peristyle_{name}_total counter")?;
-    for (labels, counter) in counters {
-        if labels.is_empty() {
-            writeln!(to, "peristyle_{name}_total {}", counter.get())?;
-        } else {
-            writeln!(to, "peristyle_{name}_total{{{labels}}} {}", counter.get())?;
-        }
-    }
-    Ok(())
+    /// From the seal of a table's rows to their being visible, tries that failed included.
+    pub flush_durations: Durations,
+    /// Encoding and syncing of the files of a table.
+    pub file_durations: Durations,
+    /// Commits to a table's Delta log.
+    pub commit_durations: Durations,
+    /// What the start did.
+    pub replay: ReplayStats,
 }

@@ -8,19 +8,24 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::{Request, StatusCode};
 
 use super::body::{self, Account, Pool};
+use super::metrics::{self, DatabaseRows, Exposition};
+use super::observed::{self, Lines, Observed, Refused};
 use super::response::{self, Answer};
 use super::route::{self, Dialect, Endpoint, Match, Parameters, Target};
-use super::{Timeouts, credentials, databases, query, refusals, status};
+use super::{Timeouts, credentials, databases, page, query, refusals, status};
 use crate::access::{Guard, Permission, Sender};
 use crate::durability::Durability;
-use crate::engine::{Encoding, Engine, Format, Inflater, ReceivedBody, Shard, WriteRequest};
+use crate::engine::{
+    Encoding, Engine, Format, Inflater, ReceivedBody, Report, Shard, WriteRequest,
+};
 use crate::error::{ClientError, WriteError};
 use crate::stats::FormatStats;
 
@@ -34,6 +39,20 @@ pub(super) struct Context {
     pub(super) timeouts: Timeouts,
     pub(super) guard: RefCell<Guard>,
     pub(super) request_count: Cell<u64>,
+    pub(super) observed: Arc<Observed>,
+    pub(super) slow_request: Duration,
+    /// What may be logged.
+    pub(super) lines: RefCell<Lines>,
+}
+
+/// A request, as it is spoken of.
+struct Seen {
+    /// Ours.
+    id: String,
+    /// The one that its answer carries.
+    shown_id: String,
+    endpoint: &'static str,
+    begun: Instant,
 }
 
 impl Context {
@@ -43,9 +62,10 @@ impl Context {
 
     /// Who sent a request, known before its body is read.
     fn sender(&self, endpoint: Endpoint, head: &Parts) -> Result<Sender, WriteError> {
-        if endpoint.is_public() {
-            return Ok(Sender::Anybody);
-        }
+        if endpoint.is_public() { Ok(Sender::Anybody) } else { self.recognise(head) }
+    }
+
+    fn recognise(&self, head: &Parts) -> Result<Sender, WriteError> {
         let secrets = || {
             let parameters = Parameters::from_query(head.uri.query());
             credentials::secrets(&head.headers, parameters.p.as_deref())
@@ -63,6 +83,88 @@ impl Context {
             Format::MessagePack => &self.engine.stats().msgpack,
         }
     }
+
+    fn refusal(&self, seen: &Seen, database: Option<&str>, status: StatusCode) -> Refused {
+        Refused {
+            time_ms: self.engine.now_ms(),
+            id: seen.shown_id.as_str().into(),
+            endpoint: seen.endpoint,
+            database: database.map(Box::from),
+            status: status.as_u16(),
+            accepted: 0,
+            rejected: 0,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Notes a request that was refused as a whole.
+    fn note_refused(
+        &self,
+        seen: &Seen,
+        endpoint: Endpoint,
+        head: &Parts,
+        error: &WriteError,
+        status: StatusCode,
+    ) {
+        let query = head.uri.query();
+        let database = match endpoint {
+            Endpoint::Write(dialect) => {
+                Target::new(dialect, query, &head.headers).ok().map(|it| it.database)
+            }
+            _ => Parameters::from_query(query).database(&head.headers).ok().flatten(),
+        };
+        let reason = observed::request_reason(error);
+        let refused = self.refusal(seen, database.as_deref(), status);
+        self.observed.refused(refused, reason, error);
+        let Some(left_out) = self.lines.borrow_mut().take(self.engine.now()) else { return };
+        let left_out = (left_out > 0).then_some(left_out);
+        let (request, endpoint, status) = (&*seen.shown_id, seen.endpoint, status.as_u16());
+        match error {
+            WriteError::Server(error) => {
+                tracing::error!(request, endpoint, status, reason, left_out, %error, "failed");
+            }
+            // What it says of the request may be of the request.
+            _ => tracing::info!(request, endpoint, status, reason, left_out, "request refused"),
+        }
+    }
+
+    /// Notes a request of which rows were refused.
+    fn note_rejected(&self, seen: &Seen, database: &str, report: &Report, status: StatusCode) {
+        let refused = self.refusal(seen, Some(database), status);
+        let reason = self.observed.rejected(refused, report);
+        let Some(left_out) = self.lines.borrow_mut().take(self.engine.now()) else { return };
+        let left_out = (left_out > 0).then_some(left_out);
+        let Seen { shown_id: request, endpoint, .. } = seen;
+        let Report { accepted, rejected, .. } = report;
+        let status = status.as_u16();
+        tracing::info!(
+            request,
+            endpoint,
+            status,
+            accepted,
+            rejected,
+            reason,
+            left_out,
+            "rows refused"
+        );
+    }
+
+    /// Counts an answer; a slow one makes a line of the log.
+    fn note_answer(&self, seen: &Seen, found: Match, status: StatusCode) {
+        self.observed.answered(found.place(), status);
+        let duration = self.engine.now().saturating_duration_since(seen.begun);
+        if let Match::Endpoint { endpoint: Endpoint::Write(dialect), .. } = found {
+            self.format_stats(dialect.format()).durations.observe(duration);
+        }
+        if duration >= self.slow_request
+            && let Some(left_out) = self.lines.borrow_mut().take(self.engine.now())
+        {
+            let left_out = (left_out > 0).then_some(left_out);
+            let (request, endpoint, status) = (&*seen.shown_id, seen.endpoint, status.as_u16());
+            let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(request, endpoint, status, duration_ms, left_out, "slow request");
+        }
+    }
 }
 
 /// Answers one request; never fails.
@@ -71,20 +173,30 @@ pub(super) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
     context.request_count.set(context.request_count.get() + 1);
+    let begun = context.engine.now();
     let (head, mut incoming) = request.into_parts();
+    let found = route::find(&head.method, head.uri.path());
     let id = context.new_request_id();
-    let mut answer = match route::find(&head.method, head.uri.path()) {
-        Match::Endpoint(endpoint) => {
+    let shown_id = response::shown_id(&head.headers, &id);
+    let seen = Seen { id, shown_id, endpoint: observed::endpoint(found.place()), begun };
+    let mut answer = match found {
+        Match::Endpoint { endpoint, .. } => {
             let endpoint = endpoint.of_client(&head.headers);
-            let outcome = dispatch(&context, endpoint, &head, &mut incoming, &id).await;
-            outcome.unwrap_or_else(|error| response::failed(endpoint.dialect(), &error, &id))
+            match dispatch(&context, endpoint, &head, &mut incoming, &seen).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    let answer = response::failed(endpoint.dialect(), &error, &seen.id);
+                    context.note_refused(&seen, endpoint, &head, &error, answer.status());
+                    answer
+                }
+            }
         }
-        Match::MethodNotAllowed { allow } => response::method_not_allowed(allow),
+        Match::MethodNotAllowed { allow, .. } => response::method_not_allowed(allow),
         Match::NotFound => response::not_found(),
         Match::Options => response::options(),
     };
-    response::finish(&mut answer, &head.headers, &id);
-    response::count(context.engine.stats(), &answer);
+    response::finish(&mut answer, &head.headers, &seen.id);
+    context.note_answer(&seen, found, answer.status());
     // A client that waits for `100 Continue` sends nothing after another answer.
     if !incoming.is_end_stream() && !head.headers.contains_key(header::EXPECT) {
         body::discard(incoming, context.engine.limits().body_bytes_max.saturating_mul(4));
@@ -97,13 +209,13 @@ async fn dispatch(
     endpoint: Endpoint,
     head: &Parts,
     incoming: &mut Incoming,
-    id: &str,
+    seen: &Seen,
 ) -> Result<Answer, WriteError> {
     let engine = &*context.engine;
     let sender = context.sender(endpoint, head)?;
     let parameters = || Parameters::from_query(head.uri.query());
     match endpoint {
-        Endpoint::Write(dialect) => write(context, &sender, dialect, head, incoming, id).await,
+        Endpoint::Write(dialect) => write(context, &sender, dialect, head, incoming, seen).await,
         Endpoint::Databases => configure_databases(context, &sender, head, incoming).await,
         Endpoint::Flush => {
             let database = parameters().database(&head.headers)?;
@@ -129,10 +241,37 @@ async fn dispatch(
         }
         Endpoint::Health => Ok(status::health(engine.durability())),
         Endpoint::Ready => Ok(status::ready(engine)),
+        Endpoint::Page => Ok(page::answer()),
         Endpoint::Ping => Ok(status::ping(parameters().verbose.as_deref())),
-        Endpoint::Metrics => Ok(response::prometheus(engine.stats().prometheus())),
+        Endpoint::Metrics => Ok(measured(context, head)),
+        Endpoint::Rejects => {
+            let database = parameters().database(&head.headers)?;
+            if let Some(name) = &database {
+                require(&sender, Permission::Read, Some(name))?;
+            }
+            let is_shown = |name: Option<&str>| {
+                database.is_none() && sender.may(Permission::Read, name)
+                    || database.is_some() && name == database.as_deref()
+            };
+            Ok(response::json(context.observed.recent(is_shown)))
+        }
         Endpoint::Query => run_query(context, &sender, head, incoming).await,
     }
+}
+
+/// The numbers; those of a database for who may read it.
+fn measured(context: &Context, head: &Parts) -> Answer {
+    let sender = context.recognise(head).ok();
+    let is_shown =
+        |name: &str| sender.as_ref().is_some_and(|sender| sender.may(Permission::Read, Some(name)));
+    let databases = context.engine.database_totals().into_iter();
+    let databases = databases
+        .filter(|(name, ..)| is_shown(name))
+        .map(|(name, rows, files)| DatabaseRows { name, rows, files });
+    let exposition = Exposition::asked_for(&head.headers);
+    let (engine, observed) = (&context.engine, &context.observed);
+    let text = metrics::text(engine, observed, databases.collect(), exposition);
+    response::measured(exposition.content_type(), text)
 }
 
 /// Refuses a sender that may not do this to `database`, or to all when none is named.
@@ -189,7 +328,7 @@ async fn write(
     dialect: Dialect,
     head: &Parts,
     incoming: &mut Incoming,
-    id: &str,
+    seen: &Seen,
 ) -> Result<Answer, WriteError> {
     let stats = context.format_stats(dialect.format());
     stats.requests.add(1);
@@ -249,7 +388,11 @@ async fn write(
         stats.rows_accepted.add(report.accepted);
         stats.rows_rejected.add(report.rejected);
         stats.fields_dropped.add(report.dropped_fields);
-        refusals::written(dialect, target.atomic, report, body, id)
+        let answer = refusals::written(dialect, target.atomic, report, body, &seen.id);
+        if report.rejected > 0 {
+            context.note_rejected(seen, &target.database, report, answer.status());
+        }
+        answer
     })?;
     drop(inflated);
     if target.no_sync {

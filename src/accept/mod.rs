@@ -48,6 +48,12 @@ mod databases;
 
 mod denied;
 
+mod metrics;
+
+pub mod observed;
+
+pub mod page;
+
 mod query;
 
 mod questdb;
@@ -61,6 +67,7 @@ pub mod route;
 mod status;
 
 use connection::Context;
+use observed::{Lines, Observed};
 
 /// Connections the kernel may hold for each listener before they are accepted.
 const BACKLOG: i32 = 1024;
@@ -73,6 +80,8 @@ const STREAMS_MAX: u32 = 200;
 /// First pause after an accept that failed; doubled up to the second one.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Requests that take as long make a line of the log, unless a setting says otherwise.
+const SLOW_REQUEST: Duration = Duration::from_secs(1);
 
 /// How long the server waits for clients.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +131,7 @@ impl Server {
             listeners.push(listen(address, true)?);
         }
         let (timeouts, guard) = (Timeouts::default(), Guard::default());
-        Ok(BoundServer { listeners, address, timeouts, guard })
+        Ok(BoundServer { listeners, address, timeouts, guard, slow_request: SLOW_REQUEST })
     }
 }
 
@@ -149,6 +158,7 @@ pub struct BoundServer {
     address: SocketAddr,
     timeouts: Timeouts,
     guard: Guard,
+    slow_request: Duration,
 }
 
 impl BoundServer {
@@ -176,6 +186,13 @@ impl BoundServer {
         self
     }
 
+    /// Logs requests that take at least as long.
+    #[must_use]
+    pub fn with_slow_request(mut self, slow_request: Duration) -> Self {
+        self.slow_request = slow_request;
+        self
+    }
+
     /// Starts the shard threads, which accept from here on.
     ///
     /// # Errors
@@ -183,6 +200,7 @@ impl BoundServer {
     pub fn run(self, engine: &Arc<Engine>) -> io::Result<RunningServer> {
         let (stop, stopped) = watch::channel(false);
         let mut server = RunningServer { address: self.address, stop, threads: Vec::new() };
+        let observed = Arc::new(Observed::default());
         for (index, listener) in self.listeners.into_iter().enumerate() {
             let thread = ShardThread {
                 listener,
@@ -191,6 +209,8 @@ impl BoundServer {
                 stopped: stopped.clone(),
                 timeouts: self.timeouts,
                 guard: self.guard.clone(),
+                observed: Arc::clone(&observed),
+                slow_request: self.slow_request,
             };
             let runtime = RuntimeBuilder::new_current_thread().enable_all().build()?;
             let builder = std::thread::Builder::new().name(format!("shard-{index}"));
@@ -248,6 +268,8 @@ struct ShardThread {
     stopped: watch::Receiver<bool>,
     timeouts: Timeouts,
     guard: Guard,
+    observed: Arc<Observed>,
+    slow_request: Duration,
 }
 
 impl ShardThread {
@@ -267,6 +289,9 @@ impl ShardThread {
             timeouts: self.timeouts,
             guard: RefCell::new(self.guard),
             request_count: Cell::new(0),
+            observed: self.observed,
+            slow_request: self.slow_request,
+            lines: RefCell::new(Lines::default()),
         });
         let commands = tokio::task::spawn_local(Shard::commands(Rc::clone(&context.shard)));
         let connections = GracefulShutdown::new();

@@ -30,10 +30,12 @@ use super::route::Dialect;
 use super::{denied, questdb};
 use crate::durability::Durability;
 use crate::error::{BusyReason, ClientError, WriteError};
-use crate::stats::Stats;
 
 /// An answer, complete but for the headers that all answers have.
 pub(super) type Answer = Response<Full<Bytes>>;
+
+/// Bytes of a request's own id in the log and in `/api/v1/rejects`.
+const SHOWN_ID_BYTES_MAX: usize = 128;
 
 /// Characters of an error in `X-Influxdb-Error`, as in InfluxDB 1.
 const ERROR_HEADER_CHARS_MAX: usize = 1024;
@@ -72,6 +74,14 @@ pub(super) fn json(text: String) -> Answer {
     with_body(StatusCode::OK, "application/json", text)
 }
 
+/// 200 with a page that is part of the binary.
+pub(super) fn html(text: &'static str) -> Answer {
+    let mut answer = Answer::new(Full::new(Bytes::from_static(text.as_bytes())));
+    let content_type = HeaderValue::from_static("text/html; charset=utf-8");
+    answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    answer
+}
+
 /// 503 with JSON that has no key `error`: not ready yet.
 pub(super) fn not_ready(text: String) -> Answer {
     let mut answer = with_body(StatusCode::SERVICE_UNAVAILABLE, "application/json", text);
@@ -79,9 +89,9 @@ pub(super) fn not_ready(text: String) -> Answer {
     answer
 }
 
-/// 200 with text in Prometheus' format.
-pub(super) fn prometheus(text: String) -> Answer {
-    with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+/// 200 with the numbers of the server.
+pub(super) fn measured(content_type: &'static str, text: String) -> Answer {
+    with_body(StatusCode::OK, content_type, text)
 }
 
 /// 204 with what a browser wants to know before it sends a request to another origin.
@@ -250,15 +260,18 @@ pub(super) fn finish(answer: &mut Answer, request: &HeaderMap, id: &str) {
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
 }
 
-/// Counts an answer by the class of its status.
-pub(super) fn count(stats: &Stats, answer: &Answer) {
-    let counter = match answer.status() {
-        StatusCode::SERVICE_UNAVAILABLE => &stats.answers_busy,
-        other if other.is_server_error() => &stats.answers_server_error,
-        other if other.is_client_error() => &stats.answers_client_error,
-        _ => &stats.answers_success,
-    };
-    counter.add(1);
+/// The id that an answer carries, as the log shows it: what is not printable ASCII is escaped, and
+/// a long one is cut.
+pub(super) fn shown_id(request: &HeaderMap, id: &str) -> String {
+    let given = request.get(X_REQUEST_ID).or_else(|| request.get(REQUEST_ID));
+    given.map_or_else(
+        || id.to_owned(),
+        |given| {
+            let bytes = given.as_bytes();
+            let bytes = bytes.get(..SHOWN_ID_BYTES_MAX).unwrap_or(bytes);
+            bytes.escape_ascii().to_string()
+        },
+    )
 }
 
 /// At most `chars_max` characters of `text` as a header value, what is not printable ASCII escaped.

@@ -28,12 +28,16 @@ pub enum Endpoint {
     Health,
     /// Counters for Prometheus.
     Metrics,
+    /// What is going on, for people.
+    Page,
     /// Alive, as InfluxDB 1 answers it.
     Ping,
     /// The statements of `InfluxQL` that clients need to start.
     Query,
     /// Ready to take writes.
     Ready,
+    /// The last requests with refusals.
+    Rejects,
     /// Databases, measurements and columns.
     Tables,
     /// Rows to take.
@@ -65,8 +69,9 @@ impl Endpoint {
     /// read, and asked for a permission before anything is done.
     pub(super) fn is_public(self) -> bool {
         match self {
-            Self::Health | Self::Metrics | Self::Ping | Self::Ready => true,
-            Self::Databases | Self::Flush | Self::Query | Self::Tables | Self::Write(_) => false,
+            Self::Health | Self::Metrics | Self::Page | Self::Ping | Self::Ready => true,
+            Self::Databases | Self::Flush | Self::Query | Self::Rejects => false,
+            Self::Tables | Self::Write(_) => false,
         }
     }
 }
@@ -157,7 +162,9 @@ pub const ROUTES: &[Route] = &[
     write("/api/v1/write/json", Dialect::Json),
     route("/api/v1/flush", "POST, OPTIONS", Endpoint::Flush),
     route("/api/v1/tables", "GET, HEAD, OPTIONS", Endpoint::Tables),
+    route("/api/v1/rejects", "GET, HEAD, OPTIONS", Endpoint::Rejects),
     route("/api/v3/configure/database", "DELETE, GET, HEAD, POST, OPTIONS", Endpoint::Databases),
+    route("/", "GET, HEAD, OPTIONS", Endpoint::Page),
     route("/health", "GET, HEAD, OPTIONS", Endpoint::Health),
     route("/api/v1/health", "GET, HEAD, OPTIONS", Endpoint::Health),
     route("/ready", "GET, HEAD, OPTIONS", Endpoint::Ready),
@@ -170,9 +177,16 @@ pub const ROUTES: &[Route] = &[
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Match {
     /// An endpoint that takes the method.
-    Endpoint(Endpoint),
+    Endpoint {
+        /// Its place in [`ROUTES`].
+        at: usize,
+        /// What the path is for.
+        endpoint: Endpoint,
+    },
     /// The path is known, the method is not one of `allow`.
     MethodNotAllowed {
+        /// The place of the path in [`ROUTES`].
+        at: usize,
         /// The methods, for the `Allow` header.
         allow: &'static str,
     },
@@ -182,19 +196,28 @@ pub enum Match {
     Options,
 }
 
+impl Match {
+    /// The place of the path in [`ROUTES`], if it has one.
+    pub fn place(self) -> Option<usize> {
+        match self {
+            Self::Endpoint { at, .. } | Self::MethodNotAllowed { at, .. } => Some(at),
+            Self::NotFound | Self::Options => None,
+        }
+    }
+}
+
 /// Looks a request up in [`ROUTES`].
 pub fn find(method: &Method, path: &str) -> Match {
     if method == Method::OPTIONS {
         return Match::Options;
     }
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let Some(route) = ROUTES.iter().find(|route| route.path == path) else {
-        return Match::NotFound;
-    };
+    let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path);
+    let found = ROUTES.iter().enumerate().find(|(_, route)| route.path == path);
+    let Some((at, route)) = found else { return Match::NotFound };
     if route.allow.split(", ").any(|allowed| allowed == method.as_str()) {
-        Match::Endpoint(route.endpoint)
+        Match::Endpoint { at, endpoint: route.endpoint }
     } else {
-        Match::MethodNotAllowed { allow: route.allow }
+        Match::MethodNotAllowed { at, allow: route.allow }
     }
 }
 

@@ -64,7 +64,8 @@ fn push_table(json: &mut String, table: &TableInfo) {
     json.push_str("{\"name\":");
     quote(json, &table.measurement);
     // Writing to a string cannot fail, here and below.
-    let _ = write!(json, ",\"rows\":{},\"files\":{},\"columns\":[", table.rows, table.files);
+    let TableInfo { rows, files, bytes, .. } = table;
+    let _ = write!(json, ",\"rows\":{rows},\"files\":{files},\"bytes\":{bytes},\"columns\":[");
     for (index, column) in table.columns.iter().enumerate() {
         json.push_str(if index > 0 { ",{\"name\":" } else { "{\"name\":" });
         quote(json, &column.name);

@@ -229,6 +229,14 @@ pub struct Config {
     #[arg(default_value = "text")]
     pub log_format: LogFormat,
 
+    /// How long a request may take before the log tells of it
+    ///
+    /// A duration; default `1s`, minimum `1ms`. The line has the id that the answer carried. Longer
+    /// than any healthy write takes, with its sync, and short enough to be felt by who waits.
+    #[arg(long, hide_short_help = true, env = "PERISTYLE_SLOW_REQUEST", value_name = "DURATION")]
+    #[arg(default_value = "1s", value_parser = slow_request)]
+    pub slow_request: Duration,
+
     /// How unsigned integers are written; Delta and Spark have none
     ///
     /// `int64` rejects rows with values above 9223372036854775807, `decimal` writes DECIMAL(20,0).
@@ -323,6 +331,10 @@ fn retry_window(text: &str) -> Result<Duration, ValueError> {
 
 fn flush_interval(text: &str) -> Result<Duration, ValueError> {
     at_least(duration(text)?, &Duration::from_millis(100), "100ms")
+}
+
+fn slow_request(text: &str) -> Result<Duration, ValueError> {
+    at_least(duration(text)?, &Duration::from_millis(1), "1ms")
 }
 
 fn durability(text: &str) -> Result<Durability, ValueError> {

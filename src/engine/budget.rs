@@ -20,6 +20,23 @@ pub(super) struct Budget {
     is_asked: AtomicBool,
 }
 
+/// Memory in bytes, by what it is for; all but `resident` is what is accounted.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryUse {
+    /// The budget.
+    pub limit: usize,
+    /// Bodies in flight.
+    pub bodies: usize,
+    /// Rows in the columns.
+    pub builders: usize,
+    /// Series that are known.
+    pub series: usize,
+    /// Rows that are being written.
+    pub sealed: usize,
+    /// The process, as the system counts it; `None` where it does not tell.
+    pub resident: Option<u64>,
+}
+
 /// What a shard holds.
 #[derive(Debug, Default)]
 struct Held {
@@ -78,6 +95,18 @@ impl Budget {
             + self.sealed.load(Ordering::Relaxed)
             + self.rows()
             + self.series()
+    }
+
+    /// What is accounted, by what it is for.
+    pub(super) fn parts(&self) -> MemoryUse {
+        MemoryUse {
+            limit: self.limit,
+            bodies: self.bodies.load(Ordering::Relaxed),
+            builders: self.rows(),
+            series: self.series(),
+            sealed: self.sealed.load(Ordering::Relaxed),
+            resident: None,
+        }
     }
 
     fn rows(&self) -> usize {

@@ -24,6 +24,8 @@ mod budget;
 
 mod codes;
 
+mod figures;
+
 mod flusher;
 
 mod inspection;
@@ -54,7 +56,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
 pub use self::apply::WriteRequest;
-pub use self::budget::Admission;
+pub use self::budget::{Admission, MemoryUse};
 pub use self::inspection::{Check, Finding, Inspection, JournalReport, inspect};
 pub use self::rejected::REJECTED;
 pub use self::retries::RetryOptions;
@@ -170,6 +172,8 @@ pub struct TableInfo {
     pub rows: u64,
     /// Files written, in this run or before.
     pub files: u64,
+    /// Bytes of these files.
+    pub bytes: u64,
 }
 
 /// A column, as `/api/v1/tables` shows it.
@@ -195,7 +199,8 @@ impl Engine {
         let registry = Arc::new(Registry::new(options.limits, options.unsigned, pins));
         let stats = Arc::new(Stats::default());
         let (failed, journal_failure) = watch::channel(None);
-        let Recovery { publisher, journal, retries } = Recovery::run(options, &registry, failed)?;
+        let Recovery { publisher, journal, retries } =
+            Recovery::run(options, &registry, &stats, failed)?;
         registry.set_witness(witness(&journal));
         let shards = options.shards.max(1);
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
@@ -347,13 +352,9 @@ impl Engine {
                 .collect(),
             rows: it.rows(),
             files: it.files(),
+            bytes: it.bytes(),
         };
         measurements.iter().map(|it| table(it)).collect()
-    }
-
-    /// Seconds since 1970-01-01 UTC: whether a token has expired.
-    pub fn now_s(&self) -> u64 {
-        shard::wall_clock().unsigned_abs() / 1_000_000_000
     }
 
     /// Whether writes are taken.

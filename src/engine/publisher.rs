@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Sabotage;
 use super::instance::Instance;
-use super::shard::Sealed;
+use super::shard::{Sealed, monotonic_clock};
 use crate::error::{BusyReason, ServerError, WriteError};
 use crate::gather::{Chunk, Measurement};
 use crate::journal::JournalError;
 use crate::persist::{PersistError, SegmentRequest, Store, write_segments};
 use crate::publish::{Catalog, Commit, PublishError};
 use crate::segment::SegmentMeta;
+use crate::stats::Stats;
 
 /// Bytes of rows that wait for a writer up to which later ones join them.
 const JOINED_BYTES_MAX: usize = 64 << 20;
@@ -97,6 +98,7 @@ pub(super) struct Publisher {
     pub(super) sabotage: Option<Sabotage>,
     /// The sequence that the next set of files is named by.
     pub(super) next_sequence: AtomicU64,
+    pub(super) stats: Arc<Stats>,
 }
 
 impl Publisher {
@@ -110,7 +112,9 @@ impl Publisher {
             written.clone()
         } else {
             let request = self.request(rows);
+            let begun = monotonic_clock();
             let segments = write_segments(&self.store, &request)?;
+            self.stats.file_durations.observe(begun.elapsed());
             // Whatever becomes of the commit: these are the files that it may have named.
             rows.written.insert((request.sequence, segments)).clone()
         };
@@ -128,12 +132,15 @@ impl Publisher {
             segments,
             txns,
         };
+        let begun = monotonic_clock();
         let committed = self.catalog.commit(&commit)?;
+        self.stats.commit_durations.observe(begun.elapsed());
         if !committed.is_new {
             // A try before this one made it, and failed behind its name.
             self.store.sync_log(&commit.database, &commit.measurement)?;
         }
-        rows.measurement.add_files(commit.segments.len() as u64);
+        let bytes = commit.segments.iter().map(|segment| segment.bytes).sum();
+        rows.measurement.add_files(commit.segments.len() as u64, bytes);
         Ok(commit.segments)
     }
 

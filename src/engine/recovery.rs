@@ -27,7 +27,7 @@ use super::instance::Instance;
 use super::published::{Committed, Others};
 use super::publisher::{Publisher, TableRows, by_table, with_sources};
 use super::retries::{Retries, recycle};
-use super::shard::{Sealed, saturated};
+use super::shard::{Sealed, monotonic_clock, saturated};
 use crate::decode::inflate::{Encoding, Inflater};
 use crate::decode::ipc::Parameters;
 use crate::decode::json;
@@ -37,6 +37,7 @@ use crate::journal::{self, Columns, Entry, Journal, JournalError, Record, Recove
 use crate::persist::Store;
 use crate::publish::{self, Catalog, TableState};
 use crate::schema::{ColumnKind, Role, StoredType, Unsigned};
+use crate::stats::Stats;
 
 /// Directory of the journal, below the data directory.
 pub(super) const WAL: &str = "wal";
@@ -63,8 +64,10 @@ impl Recovery {
     pub(super) fn run(
         options: &Options,
         registry: &Arc<Registry>,
+        stats: &Arc<Stats>,
         failed: watch::Sender<Option<Arc<str>>>,
     ) -> Result<Self, ServerError> {
+        let begun = monotonic_clock();
         let Options { data_dir, disk, .. } = options;
         let store = Arc::new(Store::open(Arc::clone(disk), data_dir)?);
         let journal_options = journal::Options {
@@ -104,8 +107,8 @@ impl Recovery {
         let others = Others { store: &store, instance: &instance, released: recovered.released() };
         let next_sequence = others.remove(&committed, options.wal_salvage)?;
         let next_sequence = AtomicU64::new(next_sequence);
-        let sabotage = options.sabotage;
-        let mut publisher = Publisher { store, catalog, instance, sabotage, next_sequence };
+        let (sabotage, stats) = (options.sabotage, Arc::clone(stats));
+        let mut publisher = Publisher { store, catalog, instance, sabotage, next_sequence, stats };
         let mut replay = Replay::new(registry, &publisher, &survey);
         replay.is_salvage = options.wal_salvage;
         replay.released = recovered.released();
@@ -119,6 +122,12 @@ impl Recovery {
         let retries = Arc::new(Retries::new(options.retries, &survey.keys));
         recycle(&journal, &retries, last_sequence)?;
         let ReplayReport { records, rows, files } = report;
+        let replay = &publisher.stats.replay;
+        replay.records.add(records);
+        replay.rows.add(rows);
+        replay.files.add(files);
+        let taken_us = monotonic_clock().duration_since(begun).as_micros();
+        replay.duration_us.add(u64::try_from(taken_us).unwrap_or(u64::MAX));
         if records > 0 {
             tracing::info!(records, rows, files, "replayed the journal");
         }
@@ -203,7 +212,7 @@ pub(super) fn restore(registry: &Registry, tables: &[TableState]) -> Result<(), 
         let measurement = registry
             .restore(&table.database, &table.measurement, &columns, unsigned)
             .map_err(|error| ServerError::Recovery { cause: error.to_string().into() })?;
-        measurement.add_stored(table.rows, table.files);
+        measurement.add_stored(table.rows, table.files, table.bytes);
     }
     Ok(())
 }

@@ -35,6 +35,8 @@ pub(super) struct Job {
     /// Counts up with the jobs.
     pub(super) number: u64,
     pub(super) rows: TableRows,
+    /// When the first of its rows left the shards.
+    sealed: Instant,
     /// What became of the last try.
     failure: Option<Failure>,
 }
@@ -125,14 +127,14 @@ impl Writers {
         let jobs = &mut queue.jobs;
         let place = |(at, job): (usize, &Job)| (Arc::as_ptr(&job.rows.measurement), at);
         let waiting: HashMap<_, usize> = jobs.iter().enumerate().map(place).collect();
-        let mut number = first;
+        let (mut number, sealed) = (first, monotonic_clock());
         for rows in tables {
             let at = waiting.get(&Arc::as_ptr(&rows.measurement));
             let job = at.and_then(|at| jobs.get_mut(*at)).filter(|job| job.rows.takes(&rows));
             if let Some(job) = job {
                 job.rows.join(rows);
             } else {
-                jobs.push_back(Job { number, rows, failure: None });
+                jobs.push_back(Job { number, rows, sealed, failure: None });
                 number += 1;
             }
         }
@@ -253,8 +255,11 @@ impl Writer {
 
     fn tell(&self, job: Job, outcome: Outcome) {
         let table = job.table();
-        let Job { number, rows, .. } = job;
+        let Job { number, rows, sealed, .. } = job;
         let bytes = rows.bytes;
+        if matches!(outcome, Outcome::Written(_)) {
+            self.publisher.stats.flush_durations.observe(sealed.elapsed());
+        }
         // The rows are freed before their bytes are.
         drop(rows);
         self.shared.lock().busy.remove(&table);

@@ -96,6 +96,7 @@ pub struct Measurement {
     rows: AtomicU64,
     /// Segments written, in this run or before.
     files: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Measurement {
@@ -128,6 +129,7 @@ impl Measurement {
             columns: Mutex::new(columns),
             rows: AtomicU64::new(0),
             files: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
         }
     }
 
@@ -277,15 +279,20 @@ impl Measurement {
         self.files.load(Ordering::Relaxed)
     }
 
+    /// Bytes of the segments written, in this run or before.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Counts accepted rows.
     pub(super) fn add_rows(&self, rows: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
     }
 
     /// Counts what was written in earlier runs.
-    pub fn add_stored(&self, rows: u64, files: u64) {
+    pub fn add_stored(&self, rows: u64, files: u64, bytes: u64) {
         self.add_rows(rows);
-        self.add_files(files);
+        self.add_files(files, bytes);
     }
 
     /// Takes accepted rows back: a replay met them again.
@@ -293,9 +300,10 @@ impl Measurement {
         self.rows.fetch_sub(rows, Ordering::Relaxed);
     }
 
-    /// Counts written segments.
-    pub fn add_files(&self, files: u64) {
+    /// Counts written segments, of so many bytes together.
+    pub fn add_files(&self, files: u64, bytes: u64) {
         self.files.fetch_add(files, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

@@ -122,6 +122,8 @@ pub struct TableState {
     pub rows: u64,
     /// Live files.
     pub files: u64,
+    /// Bytes of them.
+    pub bytes: u64,
 }
 
 /// What [`Catalog::load`] found.

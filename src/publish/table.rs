@@ -165,6 +165,7 @@ impl Table {
             foreign_columns: Vec::new(),
             rows: 0,
             files: 0,
+            bytes: 0,
         };
         for field in snapshot.schema().fields().filter(|it| it.name() != DATE) {
             match columns::of_delta(field) {
@@ -174,6 +175,7 @@ impl Table {
         }
         for file in self.files()? {
             state.files += 1;
+            state.bytes += file.bytes;
             state.rows += file.rows.unwrap_or_default();
         }
         Ok(state)

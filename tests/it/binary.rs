@@ -10,14 +10,14 @@ use crate::live::read_rows;
 use crate::processes::{output, spawn};
 
 /// A running binary; killed if a test does not end it.
-struct Binary {
+pub struct Binary {
     child: Child,
     log: BufReader<ChildStderr>,
     address: SocketAddr,
 }
 
 impl Binary {
-    fn start(data_dir: &Path, arguments: &[&str]) -> Self {
+    pub fn start(data_dir: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_peristyle"));
         command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir).args(arguments);
         let mut child = spawn(command.stderr(Stdio::piped()));
@@ -27,14 +27,18 @@ impl Binary {
             line.clear();
             assert!(log.read_line(&mut line).expect("text") > 0, "it ended before it listened");
             if let Some((_, rest)) = line.split_once("listening on http://") {
-                let address = rest.split_whitespace().next().expect("an address");
-                break address.trim_end_matches('"').parse().expect("an address");
+                let address = rest.split([' ', '"', '\n']).next().expect("an address");
+                break address.parse().expect("an address");
             }
         };
         Self { child, log, address }
     }
 
-    fn signal(&self, name: &str) {
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn signal(&self, name: &str) {
         // The shell's own `kill`: a small system has no other.
         let command = format!("kill {name} {}", self.child.id());
         let output = output(Command::new("sh").args(["-c", &command]));
@@ -42,7 +46,7 @@ impl Binary {
     }
 
     /// Waits for the end; returns the exit status and the rest of the log.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub fn end(mut self) -> (Option<i32>, String) {
         let log: Vec<String> = self.log.by_ref().lines().map(|it| it.expect("text")).collect();
         (self.child.wait().expect("it ends").code(), log.join("\n"))
     }

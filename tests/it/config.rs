@@ -137,6 +137,7 @@ fn bad_values_are_told_what_was_expected() {
         ("--wal-segment-bytes=1025MiB", "at most 1GiB"),
         ("--retries=always", "[possible values: bodies, keys, off]"),
         ("--retry-window=999ms", "expected at least 1s"),
+        ("--slow-request=0s", "expected at least 1ms"),
         ("--durable", "unexpected argument '--durable'"),
     ];
     for (argument, message) in cases {

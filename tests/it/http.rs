@@ -306,7 +306,7 @@ fn head_is_get_without_a_body() {
 fn an_unknown_path_is_404() {
     let fixture = start();
     let mut client = fixture.client();
-    for path in ["/", "/settings", "/writes", "/api/v1", "/WRITE"] {
+    for path in ["/index.html", "/settings", "/writes", "/api/v1", "/WRITE"] {
         check_error(&client.get(path), 404, "not found");
         check_error(&client.post(path, "cpu v=1"), 404, "not found");
     }
@@ -826,7 +826,7 @@ fn tables_and_metrics_count_rows() {
         "peristyle_rows_accepted_total{format=\"arrow\"} 0",
         "peristyle_rows_accepted_total{format=\"json\"} 0",
         "peristyle_rows_accepted_total{format=\"msgpack\"} 0",
-        "peristyle_answers_total{class=\"client_error\"} 1",
+        "peristyle_http_requests_total{endpoint=\"/write\",outcome=\"client_error\"} 1",
     ] {
         assert!(answer.body.lines().any(|it| it == line), "{line} is not in\n{}", answer.body);
     }

@@ -54,7 +54,11 @@ mod lines;
 
 mod live;
 
+mod logs;
+
 mod machine;
+
+mod metrics;
 
 mod msgpack;
 

@@ -89,6 +89,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("mimalloc", &["main"]),
     ("object_store", &["publish"]),
     ("parquet", &["persist"]),
+    ("prometheus_client", &["accept"]),
     ("rmp", &["decode"]),
     ("sha2", &["access"]),
     ("simd_json", &["accept", "access", "decode", "inspect", "publish", "schema"]),

@@ -1,0 +1,61 @@
+//! What the engine tells of itself when it is asked: times, memory, counts.
+
+use std::fs;
+use std::time::Instant;
+
+use super::Engine;
+use super::budget::MemoryUse;
+use super::shard::{monotonic_clock, wall_clock};
+use crate::journal::JournalStats;
+
+impl Engine {
+    /// For durations.
+    pub fn now(&self) -> Instant {
+        monotonic_clock()
+    }
+
+    /// Milliseconds since 1970-01-01 UTC.
+    pub fn now_ms(&self) -> u64 {
+        wall_clock().unsigned_abs() / 1_000_000
+    }
+
+    /// Seconds since 1970-01-01 UTC: whether a token has expired.
+    pub fn now_s(&self) -> u64 {
+        wall_clock().unsigned_abs() / 1_000_000_000
+    }
+
+    /// Memory in use.
+    pub fn memory(&self) -> MemoryUse {
+        MemoryUse { resident: resident_bytes(), ..self.budget.parts() }
+    }
+
+    /// How the journal stands.
+    pub fn journal_stats(&self) -> JournalStats {
+        self.journal.stats()
+    }
+
+    /// Name, rows and files of each database, sorted by name.
+    pub fn database_totals(&self) -> Vec<(String, u64, u64)> {
+        let databases = self.registry.databases();
+        let total = |name: &str| {
+            let measurements = self.registry.measurements(Some(name));
+            let rows = measurements.iter().map(|it| it.rows()).sum();
+            let files = measurements.iter().map(|it| it.files()).sum();
+            (name.to_owned(), rows, files)
+        };
+        databases.iter().map(|name| total(name)).collect()
+    }
+
+    /// How many databases there are, and measurements in all of them.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.registry.databases().len(), self.registry.measurements(None).len())
+    }
+}
+
+/// What the process has in memory; `None` where the system does not tell.
+fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    kib.checked_mul(1024)
+}
