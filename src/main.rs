@@ -4,12 +4,16 @@ mod inspect;
 
 mod serve;
 
+mod shown;
+
+mod supervised;
+
 mod tokens;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
-use peristyle::config::{self, Command, CommandLine, CommandLineError, Config, LogFormat, Setting};
+use peristyle::config::{self, Command, CommandLine, CommandLineError, LogFormat};
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
@@ -18,17 +22,18 @@ use tracing_subscriber::prelude::*;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit status where the settings are at fault.
-const USAGE: u8 = 2;
-
 fn main() -> ExitCode {
     let CommandLine { command, settings } = match CommandLine::read(std::env::args_os()) {
         Ok(read) => read,
         Err(CommandLineError::Usage(error)) => error.exit(),
-        Err(error) => return refuse(&error),
+        Err(error) => return shown::refusal(&error),
     };
     match command {
-        Command::Config(config) => show(&config, &settings),
+        Command::Config(config) => shown::settings(&config, &settings),
+        Command::Completions { shell } => shown::text(&config::completions(shell)),
+        Command::Man => {
+            config::man().map_or_else(|error| shown::refusal(&error), |page| shown::text(&page))
+        }
         Command::Inspect(arguments) => {
             log_to_stderr(LogFormat::Text);
             inspect::inspect(&arguments)
@@ -48,22 +53,6 @@ fn main() -> ExitCode {
             }
         }
     }
-}
-
-/// Prints the settings in force; the status tells whether the server would start with them.
-fn show(config: &Config, settings: &[Setting]) -> ExitCode {
-    // Who closes the pipe has seen enough; the status is the same.
-    let _ = io::stdout().lock().write_all(config::to_toml(config, settings).as_bytes());
-    match config.check() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => refuse(&error),
-    }
-}
-
-fn refuse(error: &dyn std::error::Error) -> ExitCode {
-    // Nobody to tell is nobody to tell.
-    let _ = writeln!(io::stderr(), "error: {error}");
-    USAGE.into()
 }
 
 fn log_to_stderr(format: LogFormat) {

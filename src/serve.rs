@@ -12,8 +12,13 @@ use peristyle::engine::{Engine, Options, RetryOptions};
 use peristyle::schema::pinned;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::supervised;
+
 /// How long the last flush may take before the process gives up and says so.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the engine may take to answer the watchdog.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves until a signal, then writes everything out.
 pub(crate) fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
@@ -24,13 +29,18 @@ pub(crate) fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     }
     let server = Server::bind(config.listen, config.shard_count())
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let starting = supervised::starting();
     let engine = Engine::open(&options(config, server.shard_count())?)?;
+    drop(starting);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut terminate = runtime.block_on(async { signal(SignalKind::terminate()) })?;
     let mut interrupt = runtime.block_on(async { signal(SignalKind::interrupt()) })?;
     let server = server.with_guard(guard).with_slow_request(config.slow_request).run(&engine)?;
     let address = server.local_addr();
     tracing::info!(data_dir = %config.data_dir.display(), "listening on http://{address}");
+    supervised::ready();
+    let watched = Arc::clone(&engine);
+    let watchdog = supervised::watchdog(move || watched.answers(ANSWER_TIMEOUT));
     let failure = runtime.block_on(async {
         tokio::select! {
             _ = terminate.recv() => None,
@@ -42,6 +52,8 @@ pub(crate) fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         tracing::error!(%cause, "the journal failed: what was acknowledged is on disk; stopping");
         std::process::exit(74); // EX_IOERR of sysexits.h
     }
+    drop(watchdog);
+    let _stopping = supervised::stopping();
     tracing::info!("stopping: finishing requests, then writing what is left");
     std::thread::spawn(move || {
         runtime.block_on(async {

@@ -11,7 +11,7 @@ pub const PAGE: &str = include_str!("page.html");
 /// What it may do: run its own script, known by its digest, and ask this server. A test tells the
 /// digest of another script.
 pub const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-VKf5Mrmv9AgodYVB7VUbNGMrY1xl1FhE+sOOaZOAgi0='; \
+    script-src 'sha256-QCxzgQ9RUXQeQ4SvfJLoOrHnRUK0rbKsNHML2Neq38U='; \
     style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 

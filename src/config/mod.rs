@@ -9,6 +9,8 @@ mod command_line;
 
 mod machine;
 
+mod printed;
+
 mod token;
 
 mod value;
@@ -21,8 +23,10 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use clap_complete::Shell;
 pub use command_line::{CommandLine, CommandLineError, Origin, Setting, to_toml};
 pub use machine::{core_count, memory_bytes};
+pub use printed::{completions, man};
 pub use token::{CreateToken, ListTokens, RevokeToken, TokenCommand};
 pub use value::{Automatic, ByteSize, ValueError, at_least, duration};
 
@@ -70,6 +74,15 @@ pub enum Command {
     /// Takes what `serve` takes, and prints a file that `--config` takes. Exit status: 0, or 2 when
     /// the server would not start with these settings.
     Config(Config),
+    /// Print completions for a shell
+    ///
+    /// For bash: `peristyle completions bash > /etc/bash_completion.d/peristyle`.
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man page
+    Man,
     /// Say what a data directory holds, and whether it is consistent
     ///
     /// Changes nothing; a server may run on the directory meanwhile. Exit status: 0 consistent, 1

@@ -1,10 +1,12 @@
 //! What the engine tells of itself when it is asked: times, memory, counts.
 
 use std::fs;
-use std::time::Instant;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::Engine;
 use super::budget::MemoryUse;
+use super::flusher::Event;
 use super::shard::{monotonic_clock, wall_clock};
 use crate::journal::JournalStats;
 
@@ -22,6 +24,13 @@ impl Engine {
     /// Seconds since 1970-01-01 UTC: whether a token has expired.
     pub fn now_s(&self) -> u64 {
         wall_clock().unsigned_abs() / 1_000_000_000
+    }
+
+    /// Whether the thread that decides about flushes answers in time. It waits for each shard in
+    /// each round: when one of them hangs, it does not answer from the next flush on.
+    pub fn answers(&self, within: Duration) -> bool {
+        let (reply, answer) = mpsc::channel();
+        self.events.send(Event::Ask { reply }).is_ok() && answer.recv_timeout(within).is_ok()
     }
 
     /// Memory in use.

@@ -51,6 +51,8 @@ pub(super) enum Event {
     Tried { number: u64, error: WriteError },
     /// A job ended.
     Done { number: u64, bytes: usize, outcome: Outcome },
+    /// Somebody asks whether this thread, and the shards that it waits for, get on.
+    Ask { reply: mpsc::Sender<()> },
     /// Write what is left and end.
     Close { reply: Reply<()> },
 }
@@ -227,6 +229,8 @@ impl Flusher {
                 let dropped = Dropped { database, sequence };
                 self.wait_for(Then::Remove(Removal { dropped, reply }));
             }
+            // Nobody waiting is nobody to tell.
+            Event::Ask { reply } => drop(reply.send(())),
             Event::Left(sealed) => self.queue(vec![sealed]),
             Event::Tried { number, error } => self.tried(number, error),
             Event::Done { number, bytes, outcome } => self.done(number, bytes, outcome),

@@ -18,8 +18,14 @@ pub struct Binary {
 
 impl Binary {
     pub fn start(data_dir: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(data_dir, arguments, &[])
+    }
+
+    /// As [`Self::start`], with variables of its environment.
+    pub fn start_with(data_dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_peristyle"));
         command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir).args(arguments);
+        command.envs(variables.iter().copied());
         let mut child = spawn(command.stderr(Stdio::piped()));
         let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut line = String::new();

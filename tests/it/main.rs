@@ -22,6 +22,8 @@ mod config;
 
 mod damage;
 
+mod deploy;
+
 mod disk;
 
 mod faults;

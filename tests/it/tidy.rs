@@ -42,9 +42,11 @@ const VOCABULARY: &[&str] =
 
 /// Who may import whom, the vocabulary aside.
 const EDGES: &[(&str, &[&str])] = &[
-    ("main", &["config", "inspect", "serve", "tokens"]),
+    ("main", &["config", "inspect", "serve", "shown", "tokens"]),
     ("inspect", &["config", "engine"]),
-    ("serve", &["accept", "config", "engine"]),
+    ("serve", &["accept", "config", "engine", "supervised"]),
+    ("shown", &["config"]),
+    ("supervised", &[]),
     ("tokens", &["config"]),
     ("accept", &["engine"]),
     ("config", &[]),
@@ -69,6 +71,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("bytes", &["accept", "persist"]),
     ("chrono", &["persist"]),
     ("clap", &["config", "main"]),
+    ("clap_complete", &["config"]),
+    ("clap_mangen", &["config"]),
     ("crc32c", &["journal", "persist", "publish"]),
     ("crc32fast", &["decode"]),
     ("delta_kernel", &["publish"]),
@@ -91,6 +95,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("parquet", &["persist"]),
     ("prometheus_client", &["accept"]),
     ("rmp", &["decode"]),
+    ("sd_notify", &["supervised"]),
     ("sha2", &["access"]),
     ("simd_json", &["accept", "access", "decode", "inspect", "publish", "schema"]),
     ("socket2", &["accept"]),
@@ -101,7 +106,15 @@ const OWNERS: &[(&str, &[&str])] = &[
     (
         "tracing",
         &[
-            "accept", "engine", "inspect", "journal", "main", "persist", "publish", "serve",
+            "accept",
+            "engine",
+            "inspect",
+            "journal",
+            "main",
+            "persist",
+            "publish",
+            "serve",
+            "supervised",
             "tokens",
         ],
     ),
