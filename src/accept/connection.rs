@@ -119,17 +119,19 @@ impl Context {
         let Some(left_out) = self.lines.borrow_mut().take(self.engine.now()) else { return };
         let left_out = (left_out > 0).then_some(left_out);
         let (request, endpoint, status) = (&*seen.shown_id, seen.endpoint, status.as_u16());
-        match error {
-            WriteError::Server(error) => {
-                tracing::error!(request, endpoint, status, reason, left_out, %error, "failed");
-            }
-            // What it says of the request may be of the request.
-            _ => tracing::info!(request, endpoint, status, reason, left_out, "request refused"),
+        if let WriteError::Server(error) = error {
+            tracing::error!(request, endpoint, status, reason, left_out, %error, "request failed");
+        } else {
+            // What the error says of the request may be of the request.
+            tracing::info!(request, endpoint, status, reason, left_out, "request refused");
         }
     }
 
-    /// Notes a request of which rows were refused.
-    fn note_rejected(&self, seen: &Seen, database: &str, report: &Report, status: StatusCode) {
+    /// Notes a request of which rows were refused, if any were.
+    fn note_rows(&self, seen: &Seen, database: &str, report: &Report, status: StatusCode) {
+        if report.rejected == 0 {
+            return;
+        }
         let refused = self.refusal(seen, Some(database), status);
         let reason = self.observed.rejected(refused, report);
         let Some(left_out) = self.lines.borrow_mut().take(self.engine.now()) else { return };
@@ -389,9 +391,7 @@ async fn write(
         stats.rows_rejected.add(report.rejected);
         stats.fields_dropped.add(report.dropped_fields);
         let answer = refusals::written(dialect, target.atomic, report, body, &seen.id);
-        if report.rejected > 0 {
-            context.note_rejected(seen, &target.database, report, answer.status());
-        }
+        context.note_rows(seen, &target.database, report, answer.status());
         answer
     })?;
     drop(inflated);

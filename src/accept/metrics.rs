@@ -30,7 +30,7 @@ const OTHERS: &str = "_others";
 /// What a scraper takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Exposition {
-    /// OpenMetrics 1.0.
+    /// `OpenMetrics` 1.0.
     OpenMetrics,
     /// Prometheus' own text, version 0.0.4.
     Prometheus,
@@ -98,7 +98,7 @@ fn bounded(mut databases: Vec<DatabaseRows>) -> Vec<DatabaseRows> {
     databases
 }
 
-/// OpenMetrics as Prometheus' own text: there the family of a counter is named like its sample,
+/// `OpenMetrics` as Prometheus' own text: there the family of a counter is named like its sample,
 /// and there are no units and no end.
 fn to_prometheus(text: &str) -> String {
     let mut to = String::with_capacity(text.len());
@@ -307,7 +307,7 @@ impl Families<'_> {
         name: &str,
         help: &str,
         unit: Option<&Unit>,
-        value: impl EncodeCounterValue,
+        value: impl EncodeCounterValue + Copy,
     ) -> fmt::Result {
         let mut encoder = self.family(name, help, unit, MetricType::Counter)?;
         encoder.encode_counter::<NoLabelSet, _, u64>(&value, None)
@@ -334,7 +334,7 @@ impl Families<'_> {
         name: &str,
         help: &str,
         unit: Option<&Unit>,
-        value: impl EncodeGaugeValue,
+        value: impl EncodeGaugeValue + Copy,
     ) -> fmt::Result {
         self.family(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
     }

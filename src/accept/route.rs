@@ -70,8 +70,12 @@ impl Endpoint {
     pub(super) fn is_public(self) -> bool {
         match self {
             Self::Health | Self::Metrics | Self::Page | Self::Ping | Self::Ready => true,
-            Self::Databases | Self::Flush | Self::Query | Self::Rejects => false,
-            Self::Tables | Self::Write(_) => false,
+            Self::Databases
+            | Self::Flush
+            | Self::Query
+            | Self::Rejects
+            | Self::Tables
+            | Self::Write(_) => false,
         }
     }
 }

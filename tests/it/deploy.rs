@@ -22,9 +22,10 @@ fn run(arguments: &[&str]) -> Output {
 
 /// The next thing that systemd is told, which may take as long as a start or a stop.
 fn told(socket: &UnixDatagram) -> String {
-    let mut bytes = [0; 4096];
+    let mut bytes = vec![0; 4096];
     let length = socket.recv(&mut bytes).expect("a notification");
-    String::from_utf8(bytes[..length].to_vec()).expect("text").trim_end().to_owned()
+    bytes.truncate(length);
+    String::from_utf8(bytes).expect("text").trim_end().to_owned()
 }
 
 /// What comes next besides pleas for more time.
