@@ -172,6 +172,58 @@ fn the_routes_are_those_of_the_schema() {
     assert_eq!(described, routes);
 }
 
+/// Every `$ref` below a value.
+fn references(value: &simd_json::OwnedValue, to: &mut Vec<String>) {
+    if let Some(object) = value.as_object() {
+        for (key, value) in object {
+            match value.as_str() {
+                Some(text) if key == "$ref" => to.push(text.to_owned()),
+                _ => references(value, to),
+            }
+        }
+    }
+    for value in value.as_array().into_iter().flatten() {
+        references(value, to);
+    }
+}
+
+#[test]
+fn openapi_json_has_every_endpoint_and_method() {
+    let mut text = include_bytes!("../../schemas/openapi.json").to_vec();
+    let page = simd_json::to_owned_value(&mut text).expect("JSON");
+    assert_eq!(page["openapi"].as_str(), Some("3.1.0"));
+    assert_eq!(page["info"]["version"].as_str(), Some(env!("CARGO_PKG_VERSION")));
+    let mut found = Vec::new();
+    for (path, methods) in page["paths"].as_object().expect("paths").iter() {
+        for (method, operation) in methods.as_object().expect("methods").iter() {
+            assert!(operation["summary"].as_str().is_some(), "{method} {path}");
+            let answers = operation["responses"].as_object().expect("responses");
+            assert!(answers.keys().any(|status| status.starts_with('2')), "{method} {path}");
+            let route = ROUTES.iter().find(|route| route.path == path).expect(path);
+            let is_write = matches!(route.endpoint, Endpoint::Write(_));
+            assert_eq!(answers.contains_key("413"), is_write, "{method} {path}");
+            found.push((path.clone(), method.to_uppercase()));
+        }
+    }
+    let routes = ROUTES.iter().flat_map(|route| {
+        let methods = route.allow.split(", ").filter(|method| *method != "OPTIONS");
+        methods.map(|method| (route.path.to_owned(), method.to_owned()))
+    });
+    let mut routes: Vec<_> = routes.collect();
+    routes.sort();
+    found.sort();
+    assert_eq!(found, routes);
+    let mut named = Vec::new();
+    references(&page, &mut named);
+    assert!(named.len() > 20);
+    for name in named {
+        let mut target = &page;
+        for part in name.strip_prefix("#/").expect("of this file").split('/') {
+            target = target.get(part).unwrap_or_else(|| panic!("{name}"));
+        }
+    }
+}
+
 #[test]
 fn every_write_endpoint_answers_204_and_nothing_else() {
     let fixture = start();
