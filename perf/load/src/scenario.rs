@@ -1,0 +1,194 @@
+//! Loads with a name, and the bound that each has to hold.
+
+use std::io;
+
+use clap::ValueEnum;
+
+use crate::client::Client;
+use crate::clock::start_us;
+use crate::compress::Encoding;
+use crate::encode::Format;
+use crate::measure::{Server, measure, requests};
+use crate::options::Options;
+use crate::process::machine;
+use crate::report::{Finding, Report, float, per};
+use crate::shape::Shape;
+
+/// A load with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Peak memory above idle for one body of 50,000 rows: the reference document's memory test.
+    #[value(name = "memory-50k")]
+    Memory,
+    /// 42 connections with 100 gzip bodies each: the reference document's concurrency test.
+    #[value(name = "gzip-42")]
+    Concurrency,
+    /// 60 s of tsbs line protocol, gzip, 8 connections, every answer synced.
+    Sustained,
+}
+
+/// Rows of the memory test's body.
+const MEMORY_ROWS: u32 = 50_000;
+/// Rows of the body that warms a server for it.
+const WARM_ROWS: u32 = 500;
+/// What it may take: so many times the body..
+const BODY_SHARE_MAX: f64 = 4.0;
+/// ..and, for `simple`, so many MB.
+const SIMPLE_MB_MAX: f64 = 20.0;
+/// Connections of the concurrency test, and of what it is compared with.
+const MANY: u32 = 42;
+const FEW: u32 = 8;
+/// p99 for each connection may grow by this from few to many.
+const P99_RATIO_MAX: f64 = 2.0;
+/// The second run of many may take so much more memory than the first.
+const MEMORY_RATIO_MAX: f64 = 1.1;
+/// Rows that a core of the server takes in a second.
+const SUSTAINED_ROWS_PER_CPU_S: f64 = 1e6;
+
+/// Runs a scenario. With `--serve` each of its steps has a fresh server, where that matters.
+///
+/// # Errors
+/// Those of [`measure`]; or when the server's process is not known.
+pub fn run(scenario: Scenario, options: &Options) -> io::Result<Report> {
+    match scenario {
+        Scenario::Memory => memory(options),
+        Scenario::Concurrency => concurrency(options),
+        Scenario::Sustained => sustained(options),
+    }
+}
+
+fn unknown_process() -> io::Error {
+    io::Error::other("the server's process is not known: give --pid or --serve")
+}
+
+fn memory(options: &Options) -> io::Result<Report> {
+    let mut findings = Vec::new();
+    for shape in [Shape::Simple, Shape::Tsbs] {
+        for format in [Format::MsgpackRows, Format::MsgpackColumns, Format::LineProtocol] {
+            findings.extend(memory_of(options, shape, format)?);
+        }
+    }
+    Ok(Report {
+        title: "memory-50k: one body of 50,000 rows, MB above idle".to_owned(),
+        machine: machine(),
+        findings,
+        ..Report::default()
+    })
+}
+
+/// The peak of one body, to its answer and to its table.
+fn memory_of(options: &Options, shape: Shape, format: Format) -> io::Result<Vec<Finding>> {
+    let own = |rows: u32| Options {
+        shape,
+        format,
+        encoding: Encoding::Plain,
+        rows: Some(rows),
+        bodies: 1,
+        connections: 1,
+        ..options.clone()
+    };
+    let server = Server::of(options)?;
+    let process = server.process.ok_or_else(unknown_process)?;
+    let mut client = Client::connect(server.target.address)?;
+    let mut send = |rows: u32, slot: u64| -> io::Result<f64> {
+        let mut requests = requests(&own(rows), &server.target, start_us())?;
+        let [request, ..] = &mut requests[..] else { return Err(unknown_process()) };
+        request.body.move_to(slot);
+        let answer = client.send(request.head.as_bytes(), &request.body.bytes)?;
+        if !answer.is_success() {
+            return Err(io::Error::other(answer.describe()));
+        }
+        Ok(float(request.body.raw_bytes) / 1e6)
+    };
+    // Code and tables that any row needs are no cost of the body.
+    send(WARM_ROWS, 0)?;
+    server.settle()?;
+    process.reset_peak()?;
+    let idle = process.memory()?.resident;
+    let body_mb = send(MEMORY_ROWS, 1)?;
+    let answered = process.memory()?.peak;
+    server.settle()?;
+    let written = process.memory()?.peak;
+    server.stop()?;
+    let name = format!("{shape:?} {format:?}, body of {body_mb:.2} MB").to_lowercase();
+    let above = |peak: u64| float(peak.saturating_sub(idle)) / 1e6;
+    let bound = BODY_SHARE_MAX * body_mb;
+    let bound = if shape == Shape::Simple { bound.min(SIMPLE_MB_MAX) } else { bound };
+    Ok(vec![
+        Finding::at_most(&format!("{name}: MB above idle until answered"), above(answered), bound),
+        Finding::at_most(
+            &format!("{name}: MB above idle until in its table"),
+            above(written),
+            bound,
+        ),
+    ])
+}
+
+fn concurrency(options: &Options) -> io::Result<Report> {
+    let server = Server::of(options)?;
+    let load = |connections: u32| Options {
+        shape: Shape::Tsbs,
+        format: Format::LineProtocol,
+        encoding: Encoding::Gzip,
+        rows: None,
+        connections,
+        requests: Some(100),
+        rate: None,
+        warm_up: 1.0,
+        verify: true,
+        ..options.clone()
+    };
+    let few = measure(&load(FEW), &server)?;
+    let first = measure(&load(MANY), &server)?;
+    let mut many = measure(&load(MANY), &server)?;
+    server.stop()?;
+    let share = |report: &Report, connections: u32| {
+        per(report.totals.latency_ms_p99, f64::from(connections))
+    };
+    let peak = |report: &Report| {
+        report.totals.server.map(|it| it.resident_mb_peak).ok_or_else(unknown_process)
+    };
+    let failed = float(few.totals.failed + first.totals.failed + many.totals.failed);
+    let p99 = many.totals.latency_ms_p99;
+    many.findings = vec![
+        Finding::at_most("requests that failed, of all three runs", failed, 0.0),
+        Finding::at_most(
+            &format!("p99 a connection, 42 against 8 ({p99:.1} ms)"),
+            per(share(&many, MANY), share(&few, FEW)),
+            P99_RATIO_MAX,
+        ),
+        Finding::at_most(
+            &format!("peak memory, second run of 42 against the first ({:.0} MB)", peak(&first)?),
+            per(peak(&many)?, peak(&first)?),
+            MEMORY_RATIO_MAX,
+        ),
+    ];
+    many.title = format!("gzip-42: {}", many.title);
+    Ok(many)
+}
+
+fn sustained(options: &Options) -> io::Result<Report> {
+    let server = Server::of(options)?;
+    let load = Options {
+        shape: Shape::Tsbs,
+        format: Format::LineProtocol,
+        encoding: Encoding::Gzip,
+        rows: None,
+        connections: FEW,
+        requests: None,
+        rate: None,
+        seconds: 60.0,
+        verify: true,
+        ..options.clone()
+    };
+    let mut report = measure(&load, &server)?;
+    server.stop()?;
+    let server = report.totals.server.ok_or_else(unknown_process)?;
+    report.findings = vec![Finding::at_least(
+        "rows a second for each core that the server used",
+        server.rows_per_cpu_s,
+        SUSTAINED_ROWS_PER_CPU_S,
+    )];
+    report.title = format!("sustained: {}", report.title);
+    Ok(report)
+}
