@@ -67,8 +67,13 @@ impl Live {
         Self { directory, engine, server }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.as_ref().expect("it runs").local_addr()
+    }
+
     pub fn client(&self) -> Client {
-        Client::connect(self.server.as_ref().expect("it runs").local_addr())
+        Client::connect(self.address())
     }
 
     pub fn post(&self, target: &str, body: impl AsRef<[u8]>) -> Answer {

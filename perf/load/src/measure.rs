@@ -58,6 +58,11 @@ impl Server {
         Ok(Self { target, process, own })
     }
 
+    /// A server that others started.
+    pub fn at(target: Target, process: Option<Process>) -> Self {
+        Self { target, process, own: None }
+    }
+
     /// Ends the server, if it was started for this.
     ///
     /// # Errors
