@@ -3,7 +3,7 @@
 use std::io;
 use std::thread;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SLOT_US};
 use crate::compress::{Encoding, Patch, compress};
 use crate::encode::{Encoded, Format};
 use crate::shape::{Name, Shape};
@@ -41,6 +41,9 @@ pub struct Recipe {
     pub seed: u64,
     /// The first time, in microseconds since 1970: a multiple of `clock::ALIGNMENT_US`.
     pub start_us: u64,
+    /// What all times are later, as far as the slot has room: two runs of one seed then send other
+    /// bytes. A server that knows retries by their bytes takes those of the second run for some.
+    pub nonce_us: u32,
 }
 
 impl Recipe {
@@ -70,7 +73,12 @@ impl Recipe {
 
     /// Body `index`; several where one of the format holds one measurement only.
     fn body(&self, index: usize) -> io::Result<Vec<Body>> {
-        let rows = self.shape.rows(self.seed, index, self.rows);
+        let mut rows = self.shape.rows(self.seed, index, self.rows);
+        let last = rows.iter().map(|row| row.offset_us).max().unwrap_or_default();
+        let nonce_us = self.nonce_us % (SLOT_US - last);
+        for row in &mut rows {
+            row.offset_us += nonce_us;
+        }
         let encoded = self.format.encode(&rows, self.start_us, self.shape.names_tags());
         let encoded = encoded.map_err(io::Error::other)?;
         encoded.into_iter().map(|it| self.compressed(it)).collect()

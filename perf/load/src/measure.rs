@@ -98,7 +98,7 @@ impl Server {
 ///
 /// # Errors
 /// When they cannot be made, or the server does not take the format.
-pub fn requests(options: &Options, target: &Target, start_us: u64) -> io::Result<Vec<Request>> {
+pub fn requests(options: &Options, target: &Target) -> io::Result<Vec<Request>> {
     let count = |count: u32| usize::try_from(count).map_err(io::Error::other);
     let recipe = Recipe {
         shape: options.shape,
@@ -107,7 +107,8 @@ pub fn requests(options: &Options, target: &Target, start_us: u64) -> io::Result
         rows: options.rows_per_body(),
         bodies: count(options.bodies.max(options.connections))?,
         seed: options.seed,
-        start_us,
+        start_us: start_us(),
+        nonce_us: since_1970().subsec_micros(),
     };
     let heads = recipe.bodies()?.into_iter().map(|body| {
         let head = target.head(options.format, options.encoding, &body)?;
@@ -126,7 +127,7 @@ pub fn measure(options: &Options, server: &Server) -> io::Result<Report> {
     if options.verify && target.kind != Kind::Peristyle {
         return Err(io::Error::other("only peristyle can be asked for its rows"));
     }
-    let requests = requests(options, target, start_us())?;
+    let requests = requests(options, target)?;
     target.prepare()?;
     let before = if options.verify { tables::rows(target)? } else { BTreeMap::new() };
     let mut plan = plan(options, &requests)?;

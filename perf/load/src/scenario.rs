@@ -5,7 +5,6 @@ use std::io;
 use clap::ValueEnum;
 
 use crate::client::Client;
-use crate::clock::start_us;
 use crate::compress::Encoding;
 use crate::encode::Format;
 use crate::measure::{Server, measure, requests};
@@ -91,7 +90,7 @@ fn memory_of(options: &Options, shape: Shape, format: Format) -> io::Result<Vec<
     let process = server.process.ok_or_else(unknown_process)?;
     let mut client = Client::connect(server.target.address)?;
     let mut send = |rows: u32, slot: u64| -> io::Result<f64> {
-        let mut requests = requests(&own(rows), &server.target, start_us())?;
+        let mut requests = requests(&own(rows), &server.target)?;
         let [request, ..] = &mut requests[..] else { return Err(unknown_process()) };
         request.body.move_to(slot);
         let answer = client.send(request.head.as_bytes(), &request.body.bytes)?;
@@ -110,7 +109,8 @@ fn memory_of(options: &Options, shape: Shape, format: Format) -> io::Result<Vec<
     server.settle()?;
     let written = process.memory()?.peak;
     server.stop()?;
-    let name = format!("{shape:?} {format:?}, body of {body_mb:.2} MB").to_lowercase();
+    let name = format!("{shape:?} {format:?}").to_lowercase();
+    let name = format!("{name}, body of {body_mb:.2} MB");
     let above = |peak: u64| float(peak.saturating_sub(idle)) / 1e6;
     let bound = BODY_SHARE_MAX * body_mb;
     let bound = if shape == Shape::Simple { bound.min(SIMPLE_MB_MAX) } else { bound };

@@ -1,7 +1,7 @@
 //! What the load tester sends is what it says: bodies of every shape and format, decoded by the
 //! server; runs against a whole server, counted; the arithmetic of rates, histograms and reports.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::expect_used, reason = "a test stops at the first surprise")]
 #![expect(unreachable_pub, reason = "nothing outside this binary sees these items")]
 
 #[path = "../../../tests/it/http_client.rs"]

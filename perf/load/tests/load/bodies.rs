@@ -23,10 +23,7 @@ const SHAPES: [Shape; 6] =
 const START_US: u64 = 1_700_000_000_000_000 / ALIGNMENT_US * ALIGNMENT_US;
 const BODIES: usize = 2;
 const SEED: u64 = 7;
-const BODIES: usize = 2;
-const SEED: u64 = 7;
 /// Enough for `wide` to be longer than a compressor's window.
-const ROWS: usize = 300;
 
 fn recipe(shape: Shape, format: Format, encoding: Encoding) -> Recipe {
     let rows = match (shape, encoding) {
@@ -35,7 +32,16 @@ fn recipe(shape: Shape, format: Format, encoding: Encoding) -> Recipe {
         (Shape::Wide, _) => 40,
         _ => 300,
     };
-    Recipe { shape, format, encoding, rows, bodies: BODIES, seed: SEED, start_us: START_US }
+    Recipe {
+        shape,
+        format,
+        encoding,
+        rows,
+        bodies: BODIES,
+        seed: SEED,
+        start_us: START_US,
+        nonce_us: 0,
+    }
 }
 
 /// The text of a body, by another inflater than the one that made it sure of itself.
@@ -174,6 +180,21 @@ fn the_time_of_a_compressed_body_moves_in_all_its_rows() {
     for format in [Format::MsgpackRows, Format::Json, Format::Arrow] {
         check(Shape::Telegraf, format, Encoding::Gzip);
         check(Shape::Tsbs, format, Encoding::Zstd);
+    }
+}
+
+#[test]
+fn a_nonce_makes_all_times_later_within_their_slot() {
+    let recipe = recipe(Shape::Iot, Format::MsgpackColumns, Encoding::Plain);
+    let times = |nonce_us| -> Vec<i128> {
+        let bodies = Recipe { nonce_us, ..recipe }.bodies().expect("they can be made");
+        let rows = decoded(recipe.format, recipe.encoding, &bodies[0]);
+        rows.iter().map(|row| row.time_ns).collect()
+    };
+    // The last of 300 rows is 299 us into the slot, and the slot has 10,000.
+    let later = |us: i128| times(0).iter().map(|ns| ns + us * 1_000).collect::<Vec<_>>();
+    for (nonce_us, us) in [(1, 1), (9_700, 9_700), (9_701, 0), (9_702, 1)] {
+        assert_eq!(times(nonce_us), later(us), "{nonce_us}");
     }
 }
 

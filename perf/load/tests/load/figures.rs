@@ -22,6 +22,7 @@ fn body() -> Body {
         bodies: 1,
         seed: 1,
         start_us: 1_700_000_000_000_000 / ALIGNMENT_US * ALIGNMENT_US,
+        nonce_us: 0,
     };
     recipe.bodies().expect("it can be made").remove(0)
 }
