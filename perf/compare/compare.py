@@ -113,7 +113,8 @@ def main():
     text = "\n".join(table) + "\n"
     if missing:
         text += "\nNot to be had on this machine:\n\n"
-        text += "".join(f"- {key}: `{' '.join(why.split())[:60]}`\n" for key, why in missing.items())
+        for key, why in missing.items():
+            text += f"- {key}: `{' '.join(why.split())[:60]}`\n"
     print("\n" + text)
     if options.results:
         options.results.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,6 @@ CACHE = Path.home() / ".cache" / "peristyle" / "peers"
 
 INFLUXDB = "1.6.7~rc0-1+b13"
 VICTORIAMETRICS = "1.79.5+ds1-2+b5"
-VICTORIAMETRICS_GO = "v0.0.0-20250718125606-9d9bea03485e"
 QUESTDB = "9.0.3"
 START_SECONDS = 60
 
@@ -55,14 +54,6 @@ def debian(package, version):
         archive.unlink()
 
     return install(f"{package}-{version}".replace("~", "_"), make)
-
-
-def go_module(module, command, version):
-    def make(directory):
-        environment = os.environ | {"GOBIN": str(directory), "GOFLAGS": "-trimpath"}
-        run(["go", "install", f"{module}/{command}@{version}"], env=environment, timeout=1500)
-
-    return install(f"{command.rsplit('/', 1)[-1]}-{version}", make)
 
 
 def maven(group, artifact, version):
@@ -173,21 +164,10 @@ class VictoriaMetrics(Peer):
     durable = "no: within 5 s"
     health = "/health"
 
-    def binary(self):
-        return debian("victoria-metrics", VICTORIAMETRICS) / "usr/bin/victoria-metrics"
-
     def command(self):
-        return [str(self.binary()), f"-httpListenAddr=127.0.0.1:{self.port}",
+        binary = debian("victoria-metrics", VICTORIAMETRICS) / "usr/bin/victoria-metrics"
+        return [str(binary), f"-httpListenAddr=127.0.0.1:{self.port}",
                 f"-storageDataPath={self.directory}/data", "-retentionPeriod=12"]
-
-
-class VictoriaMetricsGo(VictoriaMetrics):
-    name, version = "VictoriaMetrics, newer", VICTORIAMETRICS_GO
-
-    def binary(self):
-        module = "github.com/VictoriaMetrics/VictoriaMetrics"
-        directory = go_module(module, "app/victoria-metrics", VICTORIAMETRICS_GO)
-        return directory / "victoria-metrics"
 
 
 class QuestDB(Peer):
@@ -217,7 +197,6 @@ PEERS = {
     "peristyle": Peristyle,
     "peristyle-memory": PeristyleMemory,
     "victoriametrics": VictoriaMetrics,
-    "victoriametrics-go": VictoriaMetricsGo,
     "influxdb": InfluxDB,
     "questdb": QuestDB,
 }
