@@ -23,7 +23,6 @@ const SHAPES: [Shape; 6] =
 const START_US: u64 = 1_700_000_000_000_000 / ALIGNMENT_US * ALIGNMENT_US;
 const BODIES: usize = 2;
 const SEED: u64 = 7;
-/// Enough for `wide` to be longer than a compressor's window.
 
 fn recipe(shape: Shape, format: Format, encoding: Encoding) -> Recipe {
     let rows = match (shape, encoding) {
