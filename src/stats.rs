@@ -62,6 +62,12 @@ pub struct Stats {
     pub connections: Counter,
     /// Connections that could not be accepted, for want of file descriptors for example.
     pub accept_errors: Counter,
+    /// Connections that gave way to others at a limit, or for their file descriptors.
+    pub connections_shed: Counter,
+    /// Connections turned away at a limit, because no other could give way.
+    pub connections_refused: Counter,
+    /// Connections that ended before their TLS handshake did.
+    pub handshake_errors: Counter,
     /// Files that became visible.
     pub files_published: Counter,
     /// Rows in them.
@@ -93,6 +99,9 @@ impl Stats {
         for (name, help, counter) in [
             ("connections", "connections accepted", &self.connections),
             ("accept_errors", "connections that could not be accepted", &self.accept_errors),
+            ("connections_shed", "connections that gave way", &self.connections_shed),
+            ("connections_refused", "connections turned away", &self.connections_refused),
+            ("handshake_errors", "TLS handshakes that failed", &self.handshake_errors),
             ("files_published", "files that became visible", &self.files_published),
             ("rows_published", "rows in published files", &self.rows_published),
             ("bytes_published", "bytes of published files", &self.bytes_published),

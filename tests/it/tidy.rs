@@ -83,7 +83,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper", &["accept"]),
     ("hyper_util", &["accept"]),
     ("lexical_core", &["decode"]),
-    ("libc", &["disk"]),
+    ("libc", &["accept", "disk"]),
     ("lz4_flex", &["decode"]),
     ("memchr", &["accept", "decode"]),
     ("mimalloc", &["main"]),
@@ -95,6 +95,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("socket2", &["accept"]),
     ("subtle", &["access"]),
     ("tokio", &["accept", "engine", "journal", "serve"]),
+    ("tokio_rustls", &["accept"]),
     (
         "tracing",
         &[
