@@ -1,6 +1,8 @@
 //! Every bound of the engine in one place; reaching one is an answer, never a silent cut.
 //!
-//! A limit that a body can reach is tested one below, at, and one above (`tests/it/limits.rs`).
+//! A limit that a client can reach is tested one below, at, and one above (`tests/it/limits.rs`).
+
+use std::time::Duration;
 
 /// Bounds of bodies, names, values and tables. Bytes are bytes after inflation unless said.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,84 @@ impl Limits {
 }
 
 impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Bounds of connections and of what stands before a body. Bytes are bytes on the wire.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Connections of the server. Beyond: the one that has waited longest for its client gives way.
+    pub connections_max: usize,
+    /// Connections of one address; the /64 network in IPv6. Beyond: as above, among its own.
+    pub connections_per_address_max: usize,
+    /// Head of an HTTP/1 request. Beyond: 431, and the end of the connection.
+    pub head_bytes_max: usize,
+    /// Header fields of an HTTP/2 request, names and values with 32 bytes each. Beyond: 431.
+    pub header_list_bytes_max: u32,
+    /// Requests at once on one HTTP/2 connection. Beyond: the stream is refused.
+    pub streams_max: u32,
+    /// Streams that a client opened and reset and that were not looked at yet, and streams reset
+    /// for a fault of the client. Beyond: the end of the connection.
+    pub resets_max: usize,
+}
+
+impl ConnectionLimits {
+    /// The defaults, with their reasons in `schemas/limits.md`.
+    pub const DEFAULT: Self = Self {
+        connections_max: 16_384,
+        connections_per_address_max: 8_192,
+        head_bytes_max: 64 << 10,
+        header_list_bytes_max: 16 << 10,
+        streams_max: 200,
+        resets_max: 20,
+    };
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// How long the server waits for clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a TLS handshake. Beyond: the end of the connection.
+    pub handshake: Duration,
+    /// For the first request of a connection, the head of every request, and between two of them.
+    /// Beyond: the end of the connection.
+    pub head: Duration,
+    /// For the next bytes of a body. Beyond: 503.
+    pub body_idle: Duration,
+    /// From then on a body must have arrived at `body_rate_min`.
+    pub body_grace: Duration,
+    /// Bytes a second, on average since the body began. Below: 503.
+    pub body_rate_min: u32,
+    /// For a whole body. Beyond: 503.
+    pub body: Duration,
+    /// For the client to take what was sent to it. Beyond: the end of the connection.
+    pub answer: Duration,
+    /// For requests in flight when the server stops.
+    pub drain: Duration,
+}
+
+impl Timeouts {
+    /// The defaults, with their reasons in `schemas/limits.md`.
+    pub const DEFAULT: Self = Self {
+        handshake: Duration::from_secs(10),
+        head: Duration::from_secs(30),
+        body_idle: Duration::from_secs(10),
+        body_grace: Duration::from_secs(10),
+        body_rate_min: 1 << 10,
+        body: Duration::from_secs(300),
+        answer: Duration::from_secs(30),
+        drain: Duration::from_secs(30),
+    };
+}
+
+impl Default for Timeouts {
     fn default() -> Self {
         Self::DEFAULT
     }

@@ -4,9 +4,9 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peristyle::accept::Server;
+use peristyle::accept::{Server, Tls, TlsFiles};
 use peristyle::access::Guard;
-use peristyle::config::{Config, KnownRetries};
+use peristyle::config::{Config, KnownRetries, Network};
 use peristyle::disk::LocalDisk;
 use peristyle::engine::{Engine, Options, RetryOptions};
 use peristyle::schema::pinned;
@@ -19,14 +19,20 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the engine may take to answer the watchdog.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const NO_TOKEN: &str = "no access token is defined, and more than this machine can reach --listen: \
+     make one by `peristyle token create NAME --allow admin` (--insecure-http does without)";
 
 /// Serves until a signal, then writes everything out.
 pub(crate) fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     config.check()?;
     let guard = Guard::open(&config.data_dir)?;
-    if !guard.is_guarded() && !config.listen.ip().to_canonical().is_loopback() {
+    if !guard.is_guarded() && config.is_exposed() {
+        if !config.insecure_http {
+            return Err(NO_TOKEN.into());
+        }
         tracing::warn!("no access token is defined: whoever reaches this server may do everything");
     }
+    let tls = tls(config)?;
     let server = Server::bind(config.listen, config.shard_count())
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let starting = supervised::starting();
@@ -35,17 +41,31 @@ pub(crate) fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut terminate = runtime.block_on(async { signal(SignalKind::terminate()) })?;
     let mut interrupt = runtime.block_on(async { signal(SignalKind::interrupt()) })?;
-    let server = server.with_guard(guard).with_slow_request(config.slow_request).run(&engine)?;
+    let mut hangup = runtime.block_on(async { signal(SignalKind::hangup()) })?;
+    let server = match &tls {
+        None => server,
+        Some(tls) => server.with_tls(Arc::clone(tls)),
+    };
+    let server = server
+        .with_guard(guard)
+        .with_limits(config.network.limits(config.memory_limit_bytes()))
+        .with_timeouts(config.network.timeouts())
+        .with_slow_request(config.slow_request)
+        .run(&engine)?;
     let address = server.local_addr();
-    tracing::info!(data_dir = %config.data_dir.display(), "listening on http://{address}");
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tracing::info!(data_dir = %config.data_dir.display(), "listening on {scheme}://{address}");
     supervised::ready();
     let watched = Arc::clone(&engine);
     let watchdog = supervised::watchdog(move || watched.answers(ANSWER_TIMEOUT));
     let failure = runtime.block_on(async {
-        tokio::select! {
-            _ = terminate.recv() => None,
-            _ = interrupt.recv() => None,
-            cause = engine.journal_failed() => Some(cause),
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break None,
+                _ = interrupt.recv() => break None,
+                _ = hangup.recv() => read_again(tls.as_deref()),
+                cause = engine.journal_failed() => break Some(cause),
+            }
         }
     });
     if let Some(cause) = failure {
@@ -68,6 +88,25 @@ pub(crate) fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     joined?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The certificates, if any are set.
+fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Box<dyn Error>> {
+    let Network { tls_cert, tls_key, tls_client_ca, .. } = &config.network;
+    let (Some(certificates), Some(key)) = (tls_cert.clone(), tls_key.clone()) else {
+        return Ok(None);
+    };
+    let client_roots = tls_client_ca.clone();
+    Ok(Some(Arc::new(Tls::open(TlsFiles { certificates, key, client_roots })?)))
+}
+
+/// What SIGHUP asks for.
+fn read_again(tls: Option<&Tls>) {
+    match tls.map(Tls::reload) {
+        None => tracing::info!("nothing to read again: there is no certificate"),
+        Some(Ok(())) => tracing::info!("the certificate was read again"),
+        Some(Err(error)) => tracing::error!(%error, "the certificate of before stays"),
+    }
 }
 
 /// What the settings mean to the engine.

@@ -118,6 +118,12 @@ pub struct Stats {
     pub connections: Counter,
     /// Connections that could not be accepted, for want of file descriptors for example.
     pub accept_errors: Counter,
+    /// Connections that gave way to others at a limit, or for their file descriptors.
+    pub connections_shed: Counter,
+    /// Connections turned away at a limit, because no other could give way.
+    pub connections_refused: Counter,
+    /// Connections that ended before their TLS handshake did.
+    pub handshake_errors: Counter,
     /// Files that became visible.
     pub files_published: Counter,
     /// Rows in them.

@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Incoming};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Timeouts;
+use super::peers::Request;
 use crate::engine::{Admission, Engine};
 use crate::error::{BusyReason, ClientError, WriteError};
+use crate::limits::Timeouts;
 
 /// Buffers a shard keeps when nobody uses them.
 const POOL_COUNT_MAX: usize = 32;
@@ -101,56 +102,64 @@ impl<'a> Account<'a> {
     }
 }
 
-/// Appends the whole body, of at most `max` bytes, to `received`.
-///
-/// # Errors
-/// [`ClientError::BodyTooLarge`] before anything is read when the request says so itself,
-/// [`ClientError::BodyIncomplete`], [`BusyReason::BodyTimeout`], and what the engine's admission
-/// returns. What is not read of `incoming` then stays there.
-pub(super) async fn gather(
-    incoming: &mut Incoming,
-    received: &mut Vec<u8>,
-    max: usize,
-    account: &mut Account<'_>,
-    timeouts: &Timeouts,
-) -> Result<(), WriteError> {
-    let declared = incoming.size_hint().lower();
-    let declared = usize::try_from(declared).unwrap_or(usize::MAX);
-    if declared > max {
-        return Err(ClientError::BodyTooLarge { max }.into());
-    }
-    account.hold(declared.max(1))?;
-    received.reserve(declared.min(DECLARED_BYTES_MAX) + SLACK);
-    let frames = gather_frames(incoming, received, max, declared, account, timeouts.body_idle);
-    timeout(timeouts.body, frames).await.map_err(|_| BusyReason::BodyTimeout)?
+/// The body of a request on its way.
+pub(super) struct Arrival {
+    pub(super) incoming: Incoming,
+    pub(super) request: Request,
+    pub(super) timeouts: Timeouts,
 }
 
-async fn gather_frames(
-    incoming: &mut Incoming,
-    received: &mut Vec<u8>,
-    max: usize,
-    declared: usize,
-    account: &mut Account<'_>,
-    idle: Duration,
-) -> Result<(), WriteError> {
-    loop {
-        let frame = timeout(idle, incoming.frame()).await.map_err(|_| BusyReason::BodyTimeout)?;
-        let Some(frame) = frame else { return Ok(()) };
-        let frame = frame.map_err(|_| ClientError::BodyIncomplete)?;
-        // Trailers say nothing that we need.
-        let Some(data) = frame.data_ref() else { continue };
-        if data.len() > max - received.len() {
+impl Arrival {
+    /// Appends the whole body, of at most `max` bytes, to `received`.
+    ///
+    /// # Errors
+    /// [`ClientError::BodyTooLarge`] before anything is read when the request says so itself,
+    /// [`ClientError::BodyIncomplete`], [`BusyReason::BodyTimeout`], and what the engine's
+    /// admission returns. What is not read then stays there.
+    pub(super) async fn gather(
+        &mut self,
+        received: &mut Vec<u8>,
+        max: usize,
+        account: &mut Account<'_>,
+    ) -> Result<(), WriteError> {
+        let declared = self.incoming.size_hint().lower();
+        let declared = usize::try_from(declared).unwrap_or(usize::MAX);
+        if declared > max {
             return Err(ClientError::BodyTooLarge { max }.into());
         }
-        account.hold(received.len() + data.len())?;
-        let room = received.capacity();
-        if received.len() + data.len() > room && declared > room {
-            // So much has arrived that the rest is believed in: growing step by step would copy
-            // the body again and again.
-            received.reserve_exact(declared.saturating_sub(received.len()) + SLACK);
+        account.hold(declared.max(1))?;
+        received.reserve(declared.min(DECLARED_BYTES_MAX) + SLACK);
+        let began = Instant::now();
+        let reading = self.request.reading();
+        loop {
+            let deadline = deadline(began, received.len(), &self.timeouts);
+            let frame = timeout_at(deadline, self.incoming.frame()).await;
+            let Some(frame) = frame.map_err(|_| BusyReason::BodyTimeout)? else { return Ok(()) };
+            reading.hear();
+            let frame = frame.map_err(|_| ClientError::BodyIncomplete)?;
+            // Trailers say nothing that we need.
+            let Some(data) = frame.data_ref() else { continue };
+            if data.len() > max - received.len() {
+                return Err(ClientError::BodyTooLarge { max }.into());
+            }
+            account.hold(received.len() + data.len())?;
+            let room = received.capacity();
+            if received.len() + data.len() > room && declared > room {
+                // So much has arrived that the rest is believed in: growing step by step would copy
+                // the body again and again.
+                received.reserve_exact(declared.saturating_sub(received.len()) + SLACK);
+            }
+            received.extend_from_slice(data);
         }
-        received.extend_from_slice(data);
     }
+}
+
+/// Until when a body that began at `began`, and of which `bytes` are here, must go on.
+fn deadline(began: Instant, bytes: usize, timeouts: &Timeouts) -> Instant {
+    let rate = u64::from(timeouts.body_rate_min).max(1);
+    let paid_for = Duration::from_millis((bytes as u64).saturating_mul(1000) / rate);
+    let whole = paid_for.max(timeouts.body_grace).min(timeouts.body);
+    (began + whole).min(Instant::now() + timeouts.body_idle)
 }
 
 /// Reads and drops what is left of a refused body, beside the answer.

@@ -15,18 +15,20 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 
-use super::body::{self, Account, Pool};
+use super::body::{self, Account, Arrival, Pool};
 use super::metrics::{self, DatabaseRows, Exposition};
 use super::observed::{self, Lines, Observed, Refused};
+use super::peers;
 use super::response::{self, Answer};
 use super::route::{self, Dialect, Endpoint, Match, Parameters, Target};
-use super::{Timeouts, credentials, databases, page, query, refusals, status};
+use super::{credentials, databases, page, query, refusals, status};
 use crate::access::{Guard, Permission, Sender};
 use crate::durability::Durability;
 use crate::engine::{
     Encoding, Engine, Format, Inflater, ReceivedBody, Report, Shard, WriteRequest,
 };
 use crate::error::{ClientError, WriteError};
+use crate::limits::Timeouts;
 use crate::stats::FormatStats;
 
 /// What the connections of one shard share.
@@ -172,11 +174,13 @@ impl Context {
 /// Answers one request; never fails.
 pub(super) async fn serve(
     context: Rc<Context>,
+    open: peers::Request,
     request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
     context.request_count.set(context.request_count.get() + 1);
     let begun = context.engine.now();
-    let (head, mut incoming) = request.into_parts();
+    let (head, incoming) = request.into_parts();
+    let mut arrival = Arrival { incoming, request: open, timeouts: context.timeouts };
     let found = route::find(&head.method, head.uri.path());
     let id = context.new_request_id();
     let shown_id = response::shown_id(&head.headers, &id);
@@ -184,7 +188,7 @@ pub(super) async fn serve(
     let mut answer = match found {
         Match::Endpoint { endpoint, .. } => {
             let endpoint = endpoint.of_client(&head.headers);
-            match dispatch(&context, endpoint, &head, &mut incoming, &seen).await {
+            match dispatch(&context, endpoint, &head, &mut arrival, &seen).await {
                 Ok(answer) => answer,
                 Err(error) => {
                     let answer = response::failed(endpoint.dialect(), &error, &seen.id);
@@ -200,6 +204,7 @@ pub(super) async fn serve(
     response::finish(&mut answer, &head.headers, &seen.id);
     context.note_answer(&seen, found, answer.status());
     // A client that waits for `100 Continue` sends nothing after another answer.
+    let Arrival { incoming, .. } = arrival;
     if !incoming.is_end_stream() && !head.headers.contains_key(header::EXPECT) {
         body::discard(incoming, context.engine.limits().body_bytes_max.saturating_mul(4));
     }
@@ -210,15 +215,15 @@ async fn dispatch(
     context: &Context,
     endpoint: Endpoint,
     head: &Parts,
-    incoming: &mut Incoming,
+    arrival: &mut Arrival,
     seen: &Seen,
 ) -> Result<Answer, WriteError> {
     let engine = &*context.engine;
     let sender = context.sender(endpoint, head)?;
     let parameters = || Parameters::from_query(head.uri.query());
     match endpoint {
-        Endpoint::Write(dialect) => write(context, &sender, dialect, head, incoming, seen).await,
-        Endpoint::Databases => configure_databases(context, &sender, head, incoming).await,
+        Endpoint::Write(dialect) => write(context, &sender, dialect, head, arrival, seen).await,
+        Endpoint::Databases => configure_databases(context, &sender, head, arrival).await,
         Endpoint::Flush => {
             let database = parameters().database(&head.headers)?;
             require(&sender, Permission::Write, database.as_deref())?;
@@ -257,7 +262,7 @@ async fn dispatch(
             };
             Ok(response::json(context.observed.recent(is_shown)))
         }
-        Endpoint::Query => run_query(context, &sender, head, incoming).await,
+        Endpoint::Query => run_query(context, &sender, head, arrival).await,
     }
 }
 
@@ -293,13 +298,13 @@ async fn run_query(
     context: &Context,
     sender: &Sender,
     head: &Parts,
-    incoming: &mut Incoming,
+    arrival: &mut Arrival,
 ) -> Result<Answer, WriteError> {
     let engine = &*context.engine;
     let mut account = Account::new(engine);
     let mut form = context.pool.take();
     let max = query::QUERY_BYTES_MAX;
-    body::gather(incoming, &mut form.bytes, max, &mut account, &context.timeouts).await?;
+    arrival.gather(&mut form.bytes, max, &mut account).await?;
     let mut parameters = Parameters::from_query(head.uri.query());
     parameters.read(&form.bytes);
     let database = parameters.database(&head.headers)?;
@@ -313,13 +318,13 @@ async fn configure_databases(
     context: &Context,
     sender: &Sender,
     head: &Parts,
-    incoming: &mut Incoming,
+    arrival: &mut Arrival,
 ) -> Result<Answer, WriteError> {
     let engine = &*context.engine;
     let mut account = Account::new(engine);
     let mut body = context.pool.take();
     let max = databases::BODY_BYTES_MAX;
-    body::gather(incoming, &mut body.bytes, max, &mut account, &context.timeouts).await?;
+    arrival.gather(&mut body.bytes, max, &mut account).await?;
     let parameters = Parameters::from_query(head.uri.query());
     databases::configure(engine, sender, &head.method, &parameters, &mut body.bytes).await
 }
@@ -329,7 +334,7 @@ async fn write(
     sender: &Sender,
     dialect: Dialect,
     head: &Parts,
-    incoming: &mut Incoming,
+    arrival: &mut Arrival,
     seen: &Seen,
 ) -> Result<Answer, WriteError> {
     let stats = context.format_stats(dialect.format());
@@ -342,11 +347,11 @@ async fn write(
     };
     let mut account = Account::new(&context.engine);
     let mut received = match dialect.format() {
-        Format::Arrow => context.pool.take_for(incoming.size_hint().lower()),
+        Format::Arrow => context.pool.take_for(arrival.incoming.size_hint().lower()),
         _ => context.pool.take(),
     };
     let max = context.engine.limits().body_bytes_max;
-    body::gather(incoming, &mut received.bytes, max, &mut account, &context.timeouts).await?;
+    arrival.gather(&mut received.bytes, max, &mut account).await?;
     stats.received_bytes.add(received.bytes.len() as u64);
 
     let encoding = match encoding.unwrap_or_else(|| Encoding::sniff(&received.bytes)) {

@@ -188,7 +188,17 @@ impl Numbers {
         let stats = self.engine.stats();
         to.counter("connections", "Connections accepted", None, stats.connections.get())?;
         let help = "Connections that could not be accepted";
-        to.counter("accept_errors", help, None, stats.accept_errors.get())
+        to.counter("accept_errors", help, None, stats.accept_errors.get())?;
+        let help = "Connections that gave way to others";
+        to.counter("connections_shed", help, None, stats.connections_shed.get())?;
+        let help = "Connections turned away for want of room";
+        to.counter("connections_refused", help, None, stats.connections_refused.get())?;
+        to.counter(
+            "handshake_errors",
+            "TLS handshakes that failed",
+            None,
+            stats.handshake_errors.get(),
+        )
     }
 
     fn files(&self, to: &mut Families<'_>) -> fmt::Result {

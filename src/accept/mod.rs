@@ -9,27 +9,19 @@
 //! A connection and the columns its rows go to live on one thread, so nothing on the way of a row
 //! takes a lock. `route` has the table of endpoints, `response` all status codes.
 //!
-//! Bounded: 30 s for the first request of a connection and for each head, 10 s between frames of a
-//! body, 5 min for a whole body, 64 KiB for a head. An accept that fails (no file descriptor left)
-//! is tried again after a pause; the server never ends because of it.
+//! Bounded: how many connections, how large a head, how long for each part of a request; see
+//! `ConnectionLimits` and `Timeouts` of `limits`. The server never ends because of what comes in.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -37,6 +29,7 @@ use tokio::time::timeout;
 
 use crate::access::Guard;
 use crate::engine::{Engine, Shard};
+use crate::limits::{ConnectionLimits, Timeouts};
 
 mod body;
 
@@ -48,11 +41,15 @@ mod databases;
 
 mod denied;
 
+mod door;
+
 mod metrics;
 
 pub mod observed;
 
 pub mod page;
+
+mod peers;
 
 mod query;
 
@@ -66,46 +63,21 @@ pub mod route;
 
 mod status;
 
+mod stream;
+
+mod tls;
+
+pub use tls::{Tls, TlsError, TlsFiles};
+
 use connection::Context;
+use door::Door;
 use observed::{Lines, Observed};
+use peers::{Census, Peers};
 
 /// Connections the kernel may hold for each listener before they are accepted.
 const BACKLOG: i32 = 1024;
-/// Largest head of an HTTP/1 request.
-const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Largest head of an HTTP/2 request.
-const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
-/// Requests at once on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 200;
-/// First pause after an accept that failed; doubled up to the second one.
-const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
-const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Requests that take as long make a line of the log, unless a setting says otherwise.
 const SLOW_REQUEST: Duration = Duration::from_secs(1);
-
-/// How long the server waits for clients.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// For the first request of a connection, and for the head of every request.
-    pub head: Duration,
-    /// For the next frame of a body.
-    pub body_idle: Duration,
-    /// For a whole body.
-    pub body: Duration,
-    /// For requests in flight when the server stops.
-    pub drain: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            head: Duration::from_secs(30),
-            body_idle: Duration::from_secs(10),
-            body: Duration::from_secs(300),
-            drain: Duration::from_secs(30),
-        }
-    }
-}
 
 /// The HTTP server.
 #[derive(Clone, Copy, Debug)]
@@ -130,8 +102,9 @@ impl Server {
         while is_shared && listeners.len() < shards {
             listeners.push(listen(address, true)?);
         }
-        let (timeouts, guard) = (Timeouts::default(), Guard::default());
-        Ok(BoundServer { listeners, address, timeouts, guard, slow_request: SLOW_REQUEST })
+        let (limits, timeouts) = (ConnectionLimits::DEFAULT, Timeouts::DEFAULT);
+        let (guard, slow_request) = (Guard::default(), SLOW_REQUEST);
+        Ok(BoundServer { listeners, address, limits, timeouts, tls: None, guard, slow_request })
     }
 }
 
@@ -156,7 +129,9 @@ fn listen(address: SocketAddr, is_shared: bool) -> io::Result<StdListener> {
 pub struct BoundServer {
     listeners: Vec<StdListener>,
     address: SocketAddr,
+    limits: ConnectionLimits,
     timeouts: Timeouts,
+    tls: Option<Arc<Tls>>,
     guard: Guard,
     slow_request: Duration,
 }
@@ -172,10 +147,24 @@ impl BoundServer {
         self.listeners.len()
     }
 
+    /// Replaces the default limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: ConnectionLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Replaces the default timeouts.
     #[must_use]
     pub fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
+        self
+    }
+
+    /// Speaks TLS with the certificates of `tls`; without this, nothing else but HTTP.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Arc<Tls>) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -201,13 +190,17 @@ impl BoundServer {
         let (stop, stopped) = watch::channel(false);
         let mut server = RunningServer { address: self.address, stop, threads: Vec::new() };
         let observed = Arc::new(Observed::default());
+        let census = Arc::new(Census::new(self.limits));
         for (index, listener) in self.listeners.into_iter().enumerate() {
             let thread = ShardThread {
                 listener,
                 engine: Arc::clone(engine),
                 index,
                 stopped: stopped.clone(),
+                census: Arc::clone(&census),
+                limits: self.limits,
                 timeouts: self.timeouts,
+                tls: self.tls.clone(),
                 guard: self.guard.clone(),
                 observed: Arc::clone(&observed),
                 slow_request: self.slow_request,
@@ -266,7 +259,10 @@ struct ShardThread {
     engine: Arc<Engine>,
     index: usize,
     stopped: watch::Receiver<bool>,
+    census: Arc<Census>,
+    limits: ConnectionLimits,
     timeouts: Timeouts,
+    tls: Option<Arc<Tls>>,
     guard: Guard,
     observed: Arc<Observed>,
     slow_request: Duration,
@@ -294,127 +290,12 @@ impl ShardThread {
             lines: RefCell::new(Lines::default()),
         });
         let commands = tokio::task::spawn_local(Shard::commands(Rc::clone(&context.shard)));
-        let connections = GracefulShutdown::new();
-        accept_all(&listener, &context, &connections, self.stopped).await;
-        drop(listener);
+        let peers = Peers::new(self.census);
+        let door = Door::new(context, Rc::clone(&peers), &self.limits, self.tls, self.stopped);
+        door.accept_all(listener).await;
         // What has not finished by then is cut off.
-        let _ = timeout(self.timeouts.drain, connections.shutdown()).await;
+        let _ = timeout(self.timeouts.drain, peers.gone()).await;
         commands.abort();
         Ok(())
-    }
-}
-
-/// Accepts until the server stops, then what the kernel had accepted before.
-async fn accept_all(
-    listener: &TcpListener,
-    context: &Rc<Context>,
-    connections: &GracefulShutdown,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let server = http_server(&context.timeouts);
-    let mut pause = ACCEPT_PAUSE_MIN;
-    let mut left_after_stop = BACKLOG;
-    while left_after_stop > 0 {
-        left_after_stop -= i32::from(*stopped.borrow());
-        let accepted = {
-            // A sender that is gone stops the server too.
-            let mut stop = pin!(stopped.wait_for(|is_stopped| *is_stopped));
-            poll_fn(|cx| match listener.poll_accept(cx) {
-                Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
-                Poll::Pending => stop.as_mut().poll(cx).map(|_| None),
-            })
-            .await
-        };
-        match accepted {
-            None => return,
-            Some(Ok((stream, _))) => {
-                pause = ACCEPT_PAUSE_MIN;
-                context.engine.stats().connections.add(1);
-                let connection = serve_connection(stream, &server, Rc::clone(context), connections);
-                tokio::task::spawn_local(connection);
-            }
-            Some(Err(error)) => {
-                context.engine.stats().accept_errors.add(1);
-                if !is_of_one_connection(&error) {
-                    tracing::warn!(%error, "accept failed; trying again after a pause");
-                    let stop = stopped.wait_for(|is_stopped| *is_stopped);
-                    if timeout(pause, stop).await.is_ok() {
-                        return;
-                    }
-                    pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
-                }
-            }
-        }
-    }
-}
-
-/// Says whether an accept failed because its client had gone, so that the next one may succeed.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-type HttpServer = auto::Builder<LocalExecutor>;
-
-fn http_server(timeouts: &Timeouts) -> HttpServer {
-    let mut server = auto::Builder::new(LocalExecutor);
-    // Without a timer hyper ignores its timeouts.
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(timeouts.head)
-        .max_buf_size(HEAD_BYTES_MAX);
-    server
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(timeouts.head)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .max_concurrent_streams(STREAMS_MAX);
-    server
-}
-
-/// Serves a connection to its end. A client must send a first request in time: hyper does not time
-/// the bytes from which it tells HTTP/1 and HTTP/2 apart.
-fn serve_connection(
-    stream: TcpStream,
-    server: &HttpServer,
-    context: Rc<Context>,
-    connections: &GracefulShutdown,
-) -> impl Future<Output = ()> + use<> {
-    // Fails only on a connection that is gone.
-    let _ = stream.set_nodelay(true);
-    let head_timeout = context.timeouts.head;
-    let has_request = Rc::new(Cell::new(false));
-    let seen = Rc::clone(&has_request);
-    let service = service_fn(move |request| {
-        seen.set(true);
-        connection::serve(Rc::clone(&context), request)
-    });
-    let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
-    let connection = connections.watch(connection);
-    async move {
-        let mut connection = pin!(connection);
-        let first_request = poll_fn(|cx| match connection.as_mut().poll(cx) {
-            Poll::Ready(_) => Poll::Ready(true),
-            Poll::Pending if has_request.get() => Poll::Ready(false),
-            Poll::Pending => Poll::Pending,
-        });
-        if let Ok(false) = timeout(head_timeout, first_request).await {
-            // How a connection ends is its client's affair.
-            let _ = connection.await;
-        }
-    }
-}
-
-/// Runs hyper's tasks on the shard's thread.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        // A task's result goes nowhere; hyper hands over tasks without one.
-        drop(tokio::task::spawn_local(async {
-            future.await;
-        }));
     }
 }

@@ -1,7 +1,5 @@
 //! Who stands before the door: a secret to a token, with the file as it is.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +7,7 @@ use subtle::ConstantTimeEq;
 
 use super::file::{AccessError, FILE_NAME, load};
 use super::{Permission, Token, digest};
+use crate::disk::Stamp;
 
 /// Who sent a request.
 #[derive(Clone, Debug)]
@@ -44,14 +43,6 @@ pub enum Denied {
     Missing,
     /// None of those given is that of a token that is worth something.
     Invalid,
-}
-
-/// What tells one state of the file from another: a file that is replaced has another inode.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Stamp {
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
 }
 
 /// Knows the tokens of one data directory. Each thread has its own.
@@ -152,11 +143,6 @@ impl Guard {
 
     /// `None` where there is no file.
     fn current_stamp(&self) -> Option<Stamp> {
-        let metadata = fs::metadata(self.directory.as_ref()?.join(FILE_NAME)).ok()?;
-        Some(Stamp {
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        })
+        Stamp::of(&self.directory.as_ref()?.join(FILE_NAME))
     }
 }

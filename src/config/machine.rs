@@ -1,4 +1,4 @@
-//! What the machine offers: memory and cores, within the limits its control groups set.
+//! What the machine offers: memory, cores, file descriptors; within the limits that are set.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -18,6 +18,14 @@ pub fn core_count() -> usize {
 pub fn memory_bytes(root: &Path) -> usize {
     let physical = physical_bytes(root).unwrap_or(MEMORY_BYTES_UNKNOWN);
     control_group_bytes(root).map_or(physical, |limit| physical.min(limit))
+}
+
+/// File descriptors this process may have, where the system tells: the soft limit. `root` is `/`
+/// except in tests.
+pub fn file_descriptors(root: &Path) -> Option<usize> {
+    let text = fs::read_to_string(root.join("proc/self/limits")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// `MemTotal` of `/proc/meminfo`, which is in KiB.

@@ -9,6 +9,8 @@ mod command_line;
 
 mod machine;
 
+mod network;
+
 mod printed;
 
 mod token;
@@ -25,7 +27,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use clap_complete::Shell;
 pub use command_line::{CommandLine, CommandLineError, Origin, Setting, to_toml};
-pub use machine::{core_count, memory_bytes};
+pub use machine::{core_count, file_descriptors, memory_bytes};
+pub use network::Network;
 pub use printed::{completions, man};
 pub use token::{CreateToken, ListTokens, RevokeToken, TokenCommand};
 pub use value::{Automatic, ByteSize, ValueError, at_least, duration};
@@ -60,7 +63,7 @@ pub struct Cli {
 impl Cli {
     /// The command that was given; `peristyle` alone serves.
     pub fn into_command(self) -> Command {
-        self.command.unwrap_or(Command::Serve(self.serve))
+        self.command.unwrap_or_else(|| Command::Serve(Box::new(self.serve)))
     }
 }
 
@@ -68,12 +71,12 @@ impl Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Run the server (what `peristyle` alone does)
-    Serve(Config),
+    Serve(Box<Config>),
     /// Show the settings in force, and where each comes from
     ///
     /// Takes what `serve` takes, and prints a file that `--config` takes. Exit status: 0, or 2 when
     /// the server would not start with these settings.
-    Config(Config),
+    Config(Box<Config>),
     /// Print completions for a shell
     ///
     /// For bash: `peristyle completions bash > /etc/bash_completion.d/peristyle`.
@@ -227,6 +230,10 @@ pub struct Config {
     #[arg(default_value = "32MiB", value_parser = max_body_bytes)]
     pub max_body_bytes: ByteSize,
 
+    /// Connections and how long they are waited for.
+    #[command(flatten)]
+    pub network: Network,
+
     /// Threads that receive and decode, each with columns of its own
     ///
     /// A number from 1 to 1024, or `auto`: one for each core this process may use. Default `auto`:
@@ -302,10 +309,15 @@ impl Config {
             let max_body = self.max_body_bytes;
             return Err(ConfigError::BodyAboveMemory { max_body, memory_limit });
         }
-        if !self.listen.ip().to_canonical().is_loopback() && !self.insecure_http {
+        if self.is_exposed() && self.network.tls_cert.is_none() && !self.insecure_http {
             return Err(ConfigError::Exposed { listen: self.listen });
         }
         Ok(())
+    }
+
+    /// Whether more than this machine can reach the server.
+    pub fn is_exposed(&self) -> bool {
+        !self.listen.ip().to_canonical().is_loopback()
     }
 
     /// The memory budget, decided from the machine when it is `auto`.
@@ -427,7 +439,7 @@ impl fmt::Display for ConfigError {
             Self::Exposed { listen } => write!(
                 f,
                 "--listen: expected an address of loopback, found {listen}: without TLS rows and \
-                 tokens would pass in clear (--insecure-http says that this is meant)"
+                 tokens would pass in clear (give it a --tls-cert, or say --insecure-http)"
             ),
         }
     }

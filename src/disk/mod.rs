@@ -13,6 +13,8 @@
 
 mod block_file;
 
+mod stamp;
+
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::fs::{self, File, TryLockError};
@@ -24,6 +26,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 pub use self::block_file::BlockFile;
+pub use self::stamp::Stamp;
 
 /// A place for files. All paths are as the caller has them; nothing is cached.
 pub trait Disk: Debug + Send + Sync {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use peristyle::config::{
     Automatic, ByteSize, Cli, Command, CommandLine, Config, Inspect, LogFormat, Origin, duration,
-    memory_bytes, to_toml,
+    file_descriptors, memory_bytes, to_toml,
 };
 use peristyle::limits::Limits;
 use peristyle::schema::Unsigned;
@@ -24,7 +24,7 @@ const OTHERS: [&str; 4] = ["config", "help", "help_all", "version"];
 fn parse(args: &[&str]) -> Result<Config, String> {
     let args = ["peristyle"].iter().chain(args);
     match Cli::try_parse_from(args).map_err(|error| error.to_string())?.into_command() {
-        Command::Serve(config) => Ok(config),
+        Command::Serve(config) => Ok(*config),
         _ => Err("expected the settings of the server".to_owned()),
     }
 }
@@ -138,6 +138,17 @@ fn bad_values_are_told_what_was_expected() {
         ("--retries=always", "[possible values: bodies, keys, off]"),
         ("--retry-window=999ms", "expected at least 1s"),
         ("--slow-request=0s", "expected at least 1ms"),
+        ("--max-connections=15", "expected at least 16"),
+        ("--max-connections=all", "auto or a number of connections, found \"all\""),
+        ("--max-connections-per-address=0", "expected at least 1"),
+        ("--handshake-timeout=999ms", "expected at least 1s"),
+        ("--tls-cert=a", "--tls-key <FILE>"),
+        ("--tls-key=a", "--tls-cert <FILE>"),
+        ("--tls-client-ca=a", "--tls-cert <FILE>"),
+        ("--head-timeout=999ms", "expected at least 1s"),
+        ("--body-idle-timeout=0s", "expected at least 1s"),
+        ("--body-timeout=5", "a duration such as"),
+        ("--min-body-rate=0", "expected at least 1"),
         ("--durable", "unexpected argument '--durable'"),
     ];
     for (argument, message) in cases {
@@ -155,6 +166,13 @@ fn values_at_their_minimum_are_taken() {
         "--max-body-bytes=1KiB",
         "--shards=1",
         "--shards=1024",
+        "--max-connections=16",
+        "--max-connections-per-address=1",
+        "--handshake-timeout=1s",
+        "--head-timeout=1s",
+        "--body-idle-timeout=1s",
+        "--body-timeout=1s",
+        "--min-body-rate=1",
     ] {
         assert!(parse(&[argument]).is_ok(), "{argument}");
     }
@@ -190,6 +208,31 @@ fn limits_follow_the_settings() {
     assert_eq!(limits(&["--memory-limit=64MiB"]), (default.body_bytes_max, 32 << 20));
     assert_eq!(parse(&["--memory-limit=64MiB"]).unwrap().flush_bytes_max(), 16 << 20);
     assert_eq!(parse(&["--memory-limit=4GiB"]).unwrap().flush_bytes_max(), 256 << 20);
+}
+
+#[test]
+fn connections_follow_the_settings_and_the_machine() {
+    let limits = |args: &[&str], memory: usize| {
+        let limits = parse(args).unwrap().network.limits(memory);
+        (limits.connections_max, limits.connections_per_address_max)
+    };
+    assert_eq!(limits(&["--max-connections=100"], 1 << 30), (100, 50));
+    let given = ["--max-connections=100", "--max-connections-per-address=200"];
+    assert_eq!(limits(&given, 1 << 30), (100, 200));
+    // 64 MiB leave room for 256 heads; the test has that many descriptors, or fewer.
+    let (all, _) = limits(&[], 64 << 20);
+    assert!((16..=256).contains(&all), "{all}");
+    assert_eq!(limits(&[], 0), (16, 8));
+
+    let root = TempDir::new().unwrap();
+    assert_eq!(file_descriptors(root.path()), None);
+    let path = root.path().join("proc/self/limits");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let line = |soft| format!("Max open files            {soft}   1048576   files\n");
+    fs::write(&path, format!("Limit  Soft Limit  Hard Limit\n{}", line("1024"))).unwrap();
+    assert_eq!(file_descriptors(root.path()), Some(1024));
+    fs::write(&path, line("unlimited")).unwrap();
+    assert_eq!(file_descriptors(root.path()), None);
 }
 
 #[test]
@@ -264,7 +307,7 @@ fn read(text: &str, options: &[&str]) -> Result<CommandLine, String> {
 /// The settings that a file and options give.
 fn config(text: &str, options: &[&str]) -> Config {
     match read(text, options).unwrap().command {
-        Command::Config(config) => Config { config: None, ..config },
+        Command::Config(config) => Config { config: None, ..*config },
         _ => panic!("expected the settings"),
     }
 }
@@ -341,7 +384,7 @@ fn what_config_prints_is_a_file_that_gives_the_same() {
     let read_once = read("retries = 'keys'", &options).unwrap();
     let Command::Config(given) = &read_once.command else { panic!("expected the settings") };
     let text = to_toml(given, &read_once.settings);
-    assert_eq!(config(&text, &[]), Config { config: None, ..given.clone() }, "{text}");
+    assert_eq!(config(&text, &[]), Config { config: None, ..*given.clone() }, "{text}");
     assert!(text.contains("p.toml\n"), "{text}");
 }
 

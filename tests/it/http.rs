@@ -1,15 +1,12 @@
 //! The server as its clients see it: every endpoint, every answer, over real sockets.
 
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use peristyle::accept::route::{Dialect, Endpoint, ROUTES};
-use peristyle::accept::{RunningServer, Server, Timeouts};
+use peristyle::accept::{RunningServer, Server};
 use peristyle::decode::Format;
 use peristyle::engine::{Engine, Options, REJECTED};
 use peristyle::limits::Limits;
@@ -17,7 +14,6 @@ use simd_json::prelude::*;
 use tempfile::TempDir;
 
 use crate::http_client::{Answer, Client, head};
-use crate::processes::spawn;
 use crate::{arrow_bodies, live};
 
 /// A server on a port of its own; its drop stops it.
@@ -50,15 +46,14 @@ impl Drop for Fixture {
 /// What a test asks of its server, besides the defaults.
 struct Wish {
     limits: Limits,
-    timeouts: Timeouts,
     shards: usize,
     memory_limit: usize,
 }
 
 impl Default for Wish {
     fn default() -> Self {
-        let (limits, timeouts) = (Limits::DEFAULT, Timeouts::default());
-        Self { limits, timeouts, shards: 1, memory_limit: 1 << 30 }
+        let limits = Limits::DEFAULT;
+        Self { limits, shards: 1, memory_limit: 1 << 30 }
     }
 }
 
@@ -68,12 +63,12 @@ fn start() -> Fixture {
 
 fn start_with(wish: &Wish) -> Fixture {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let Wish { limits, timeouts, shards, memory_limit } = *wish;
+    let Wish { limits, shards, memory_limit } = *wish;
     let options = Options { limits, shards, memory_limit, ..live::options(directory.path()) };
     let engine = Engine::open(&options).expect("an empty directory");
     let bound = Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), shards).expect("a port");
     assert_eq!(bound.shard_count(), shards);
-    let server = bound.with_timeouts(timeouts).run(&engine).expect("the threads start");
+    let server = bound.run(&engine).expect("the threads start");
     Fixture { engine, server: Some(server), _directory: directory }
 }
 
@@ -194,8 +189,8 @@ fn openapi_json_has_every_endpoint_and_method() {
     assert_eq!(page["openapi"].as_str(), Some("3.1.0"));
     assert_eq!(page["info"]["version"].as_str(), Some(env!("CARGO_PKG_VERSION")));
     let mut found = Vec::new();
-    for (path, methods) in page["paths"].as_object().expect("paths").iter() {
-        for (method, operation) in methods.as_object().expect("methods").iter() {
+    for (path, methods) in page["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
             assert!(operation["summary"].as_str().is_some(), "{method} {path}");
             let answers = operation["responses"].as_object().expect("responses");
             assert!(answers.keys().any(|status| status.starts_with('2')), "{method} {path}");
@@ -501,33 +496,6 @@ fn a_body_that_does_not_fit_in_memory_is_busy() {
         check_error(&answer, 503, "memory");
         let seconds = answer.header("retry-after").and_then(|it| it.parse::<u32>().ok());
         assert!(seconds.is_some_and(|it| (1..=60).contains(&it)), "{answer:?}");
-    }
-}
-
-#[test]
-fn a_body_that_does_not_come_is_503() {
-    let timeouts = Timeouts { body_idle: Duration::from_millis(20), ..Timeouts::default() };
-    let fixture = start_with(&Wish { timeouts, ..Wish::default() });
-    let mut client = fixture.client();
-    client.send(&head("POST", "/write", "", 100));
-    client.send(b"cpu v=1\n");
-    let answer = client.answer();
-    check_error(&answer, 503, "the body did not arrive in time");
-    assert!(answer.header("retry-after").is_some());
-    assert!(rows(&mut fixture.client(), "default").is_empty());
-}
-
-#[test]
-fn a_connection_without_a_request_is_closed() {
-    let timeouts = Timeouts { head: Duration::from_millis(20), ..Timeouts::default() };
-    let fixture = start_with(&Wish { timeouts, ..Wish::default() });
-    for beginning in ["", "PRI * HT", "POST /write HTTP/1.1\r\nHost"] {
-        let mut client = fixture.client();
-        client.send(beginning.as_bytes());
-        // Some answer 408 may come first; the end comes.
-        while !client.is_closed() {
-            client.bytes(1);
-        }
     }
 }
 
@@ -913,34 +881,6 @@ fn a_second_instance_does_not_share_the_port() {
         let error = Server::bind(fixture.address(), shards).expect_err("it is taken");
         assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     }
-}
-
-/// A flood of connections takes all file descriptors; InfluxDB 3 ends when an accept fails.
-#[test]
-#[cfg(unix)]
-fn a_server_without_file_descriptors_goes_on() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", "ulimit -n 48; exec \"$0\" --listen 127.0.0.1:0 --data-dir \"$1\""])
-        .arg(env!("CARGO_BIN_EXE_peristyle"))
-        .arg(directory.path());
-    let mut server = spawn(command.stderr(Stdio::piped()));
-    let mut log = BufReader::new(server.stderr.take().expect("a pipe")).lines();
-    let mut line_with = |text: &str| {
-        let found = log.find_map(|line| line.ok().filter(|line| line.contains(text)));
-        found.unwrap_or_else(|| panic!("the server ended before {text:?}"))
-    };
-    let line = line_with("listening on http://");
-    let address = line.rsplit("http://").next().and_then(|it| it.split_whitespace().next());
-    let address = address.and_then(|it| it.parse().ok()).expect("an address");
-    let mut clients: Vec<Client> = (0..100).map(|_| Client::connect(address)).collect();
-    line_with("accept failed");
-    let mut last = clients.pop().expect("a hundred");
-    drop(clients);
-    assert_eq!(last.get("/ping").status, 204);
-    server.kill().expect("it runs");
-    server.wait().expect("it ends");
 }
 
 #[test]

@@ -38,6 +38,11 @@ impl Client {
         self.stream.write_all(bytes).expect("the connection is open");
     }
 
+    /// Sends what the server may not want to read; false when the connection has ended.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
     /// Sends a request with a `Content-Length` and reads the answer.
     pub fn request(&mut self, method: &str, target: &str, headers: &str, body: &[u8]) -> Answer {
         self.send(&head(method, target, headers, body.len()));

@@ -19,6 +19,13 @@
 //! | `series_per_table_max`    | `a_cache_that_starts_afresh_changes_no_row`                       |
 //! | `series_cache_bytes_max`  | `a_cache_that_starts_afresh_changes_no_row`                       |
 //! | `rows_per_chunk`          | `a_chunk_is_sealed_at_the_end_of_the_body_that_fills_it`          |
+//! | `connections_max`         | `connections.rs` `the_connection_that_waits_longest_gives_way`    |
+//! | `connections_per_address_max` | `connections.rs` `an_address_makes_room_for_its_own`              |
+//! | `head_bytes_max`          | `connections.rs` `a_head_is_bounded`                              |
+//! | `header_list_bytes_max`   | `connections.rs` `a_head_is_bounded`                              |
+//! | `streams_max`             | `connections.rs` `streams_at_once_are_bounded`                    |
+//! | `resets_max`              | `connections.rs` `streams_that_are_opened_and_reset_end_the_connection` |
+//! | `body_rate_min`           | `connections.rs` `a_body_is_timed_by_its_pauses_its_rate_and_its_whole` |
 
 use std::fmt::Write;
 use std::sync::Arc;

@@ -20,6 +20,8 @@ mod clients;
 
 mod config;
 
+mod connections;
+
 mod damage;
 
 mod deploy;
@@ -95,6 +97,8 @@ mod support;
 mod tag_chunks;
 
 mod tidy;
+
+mod tls;
 
 mod vectors;
 

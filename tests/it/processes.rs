@@ -19,6 +19,17 @@ pub fn spawn(command: &mut Command) -> Child {
     command.spawn().expect("the process starts")
 }
 
+/// A process that ends with its test, however that ends.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Runs a process to its end.
 pub fn output(command: &mut Command) -> Output {
     let child = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use peristyle::limits::Limits;
+use peristyle::limits::{ConnectionLimits, Limits, Timeouts};
 use peristyle::schema::pinned::{self, PinnedColumn, PinnedSchema, SHIPPED, Source};
 use peristyle::schema::{ColumnKind, Role};
 use tempfile::TempDir;
@@ -181,9 +181,14 @@ fn limits_md_holds_every_limit_with_its_default() {
             Some(format!("{name}: {}", rest.split_once(' ')?.0))
         })
         .collect();
-    let debug = format!("{:?}", Limits::DEFAULT);
-    let fields = debug.trim_start_matches("Limits { ").trim_end_matches(" }");
-    let code: Vec<String> = fields.split(", ").map(str::to_owned).collect();
+    let debug = [
+        format!("{:?}", Limits::DEFAULT),
+        format!("{:?}", ConnectionLimits::DEFAULT),
+        format!("{:?}", Timeouts::DEFAULT),
+    ];
+    let fields = debug.iter().filter_map(|text| text.split_once(" { "));
+    let fields = fields.flat_map(|(_, fields)| fields.trim_end_matches(" }").split(", "));
+    let code: Vec<&str> = fields.collect();
     assert_eq!(documented, code);
 }
 

@@ -87,7 +87,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper", &["accept"]),
     ("hyper_util", &["accept"]),
     ("lexical_core", &["decode"]),
-    ("libc", &["disk"]),
+    ("libc", &["accept", "disk"]),
     ("lz4_flex", &["decode"]),
     ("memchr", &["accept", "decode"]),
     ("mimalloc", &["main"]),
@@ -102,6 +102,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("strsim", &["config"]),
     ("subtle", &["access"]),
     ("tokio", &["accept", "engine", "journal", "serve"]),
+    ("tokio_rustls", &["accept"]),
     ("toml", &["config"]),
     (
         "tracing",
