@@ -29,7 +29,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -47,6 +48,8 @@ mod credentials;
 mod databases;
 
 mod denied;
+
+mod handed;
 
 mod metrics;
 
@@ -67,6 +70,7 @@ pub mod route;
 mod status;
 
 use connection::Context;
+pub use handed::HandedConnections;
 use observed::{Lines, Observed};
 
 /// Connections the kernel may hold for each listener before they are accepted.
@@ -330,6 +334,8 @@ async fn accept_all(
             Some(Ok((stream, _))) => {
                 pause = ACCEPT_PAUSE_MIN;
                 context.engine.stats().connections.add(1);
+                // Fails only on a connection that is gone.
+                let _ = stream.set_nodelay(true);
                 let connection = serve_connection(stream, &server, Rc::clone(context), connections);
                 tokio::task::spawn_local(connection);
             }
@@ -375,14 +381,12 @@ fn http_server(timeouts: &Timeouts) -> HttpServer {
 
 /// Serves a connection to its end. A client must send a first request in time: hyper does not time
 /// the bytes from which it tells HTTP/1 and HTTP/2 apart.
-fn serve_connection(
-    stream: TcpStream,
+fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stream: S,
     server: &HttpServer,
     context: Rc<Context>,
     connections: &GracefulShutdown,
-) -> impl Future<Output = ()> + use<> {
-    // Fails only on a connection that is gone.
-    let _ = stream.set_nodelay(true);
+) -> impl Future<Output = ()> + use<S> {
     let head_timeout = context.timeouts.head;
     let has_request = Rc::new(Cell::new(false));
     let seen = Rc::clone(&has_request);

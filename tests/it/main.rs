@@ -8,6 +8,8 @@ mod naive;
 
 mod access;
 
+mod agree;
+
 mod arc_failures;
 
 mod arrow;
@@ -31,6 +33,8 @@ mod faults;
 mod formats_agree;
 
 mod gather;
+
+mod hostile;
 
 mod http;
 

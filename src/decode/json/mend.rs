@@ -51,7 +51,11 @@ pub(super) fn mend(text: &mut [u8]) -> Mended {
                 let word = std::str::from_utf8(text.get(at..end).unwrap_or_default());
                 match word {
                     Ok(word) if !word.contains('\\') && text.get(end) != Some(&b'"') => {
-                        (end, atom_fault(word))
+                        let fault = atom_fault(word);
+                        if fault.is_some() && is_key(text.get(end..).unwrap_or_default()) {
+                            return Mended { flaws, broken: Some(("a key", at)) };
+                        }
+                        (end, fault)
                     }
                     _ => return Mended { flaws, broken: Some(("a value", at)) },
                 }
@@ -67,6 +71,11 @@ pub(super) fn mend(text: &mut [u8]) -> Mended {
         at = end;
     }
     Mended { flaws, broken: None }
+}
+
+/// Whether what ends before `behind` would be a key.
+fn is_key(behind: &[u8]) -> bool {
+    behind.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) == Some(&b':')
 }
 
 /// What is wrong with the inside of a string.
