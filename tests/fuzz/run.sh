@@ -45,7 +45,8 @@ fuzz() {
         $((count * 1000000 / micros))
     printf '"corpus":%d,"findings":%d}\n' "$corpus" "$found"
     if [ "$status" -ne 0 ]; then
-        grep -m 1 -A 6 -E 'panicked at|ERROR: libFuzzer|SUMMARY' "$dir/log" >&2 || tail "$dir/log" >&2
+        grep -a -m 1 -A 6 -E 'panicked at|ERROR: libFuzzer' "$dir/log" >&2 ||
+            tail "$dir/log" >&2
         find "$dir/findings" -type f -newer "$dir/started" \
             -printf "found: PERISTYLE_FUZZ=$target $BINARY %p\n" >&2
         return 1
