@@ -20,6 +20,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::yield_now;
@@ -40,7 +41,7 @@ const ENDING: Duration = Duration::from_secs(1);
 /// A flood of connections is told once in this time.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
-type HttpServer = auto::Builder<LocalExecutor>;
+pub(super) type HttpServer = auto::Builder<LocalExecutor>;
 
 /// What a shard lets connections in with.
 pub(super) struct Door {
@@ -169,7 +170,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-fn http_server(limits: &ConnectionLimits, timeouts: &Timeouts) -> HttpServer {
+pub(super) fn http_server(limits: &ConnectionLimits, timeouts: &Timeouts) -> HttpServer {
     let mut server = auto::Builder::new(LocalExecutor);
     // Without a timer hyper ignores its timeouts.
     server
@@ -189,12 +190,12 @@ fn http_server(limits: &ConnectionLimits, timeouts: &Timeouts) -> HttpServer {
 }
 
 /// One connection.
-struct Connection {
-    context: Rc<Context>,
-    http: HttpServer,
-    tls: Option<Arc<Tls>>,
-    seat: Rc<Seat>,
-    stopped: watch::Receiver<bool>,
+pub(super) struct Connection {
+    pub(super) context: Rc<Context>,
+    pub(super) http: HttpServer,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) seat: Rc<Seat>,
+    pub(super) stopped: watch::Receiver<bool>,
 }
 
 impl Connection {
@@ -222,7 +223,11 @@ impl Connection {
         stream
     }
 
-    async fn serve_http(&mut self, stream: Stream) {
+    /// As [`Self::serve`], once the two have shaken hands.
+    pub(super) async fn serve_http<S>(&mut self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
         let head_timeout = self.context.timeouts.head;
         let (context, seat) = (Rc::clone(&self.context), Rc::clone(&self.seat));
         let service = service_fn(move |request| {
@@ -271,7 +276,7 @@ fn prepare(stream: &TcpStream, answer_timeout: Duration) {
 
 /// Runs hyper's tasks on the shard's thread.
 #[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
+pub(super) struct LocalExecutor;
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {

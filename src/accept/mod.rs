@@ -43,6 +43,8 @@ mod denied;
 
 mod door;
 
+mod handed;
+
 mod metrics;
 
 pub mod observed;
@@ -67,6 +69,7 @@ mod stream;
 
 mod tls;
 
+pub use handed::HandedConnections;
 pub use tls::{Tls, TlsError, TlsFiles};
 
 use connection::Context;

@@ -632,6 +632,19 @@ fn what_is_wrong_with_a_stream_is_named() {
     }
 }
 
+/// Found by fuzzing: a count of nulls below zero was some nulls to this decoder and none to the one
+/// of `arrow-ipc`, so that a reader could find values where another found nulls.
+#[test]
+fn a_count_of_nulls_below_zero_is_refused() {
+    let values: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
+    let mut body = stream(&[batch(vec![column("v", values)])], None);
+    let node = [3_i64.to_le_bytes(), 1_i64.to_le_bytes()].concat();
+    let at = body.windows(16).position(|it| it == node).unwrap();
+    body[at + 8..at + 16].copy_from_slice(&(-1_i64).to_le_bytes());
+    let reason = refused(&Setup::default(), body);
+    assert!(reason.starts_with("column \"v\": "), "{reason}");
+}
+
 #[test]
 fn a_second_schema_without_an_end_and_rows_without_a_schema_are_refused() {
     let body = stream(&[numbers(0, 2)], None);

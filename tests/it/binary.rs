@@ -44,6 +44,11 @@ impl Binary {
         self.address
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, name: &str) {
         // The shell's own `kill`: a small system has no other.
         let command = format!("kill {name} {}", self.child.id());

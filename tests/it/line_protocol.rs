@@ -2,121 +2,20 @@
 
 #![expect(clippy::indexing_slicing, reason = "positions are taken modulo the length")]
 
-use std::collections::HashMap;
-
 use peristyle::decode::Precision;
 use peristyle::limits::Limits;
 use peristyle::schema::Unsigned;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::lines::{Outcome, fast, naive, outcome, stored, write, write_within};
-use crate::naive::line_protocol::decode as decode_naive;
-use crate::support::{Row, Shard, Value};
-
-/// What the columns would be: the kind of every field, `None` for a tag.
-#[derive(Clone, Default)]
-pub(crate) struct Columns(HashMap<(String, String), Option<Value>>);
-
-impl Columns {
-    /// What the naive decoder and these columns make of `body`. Refusals by the columns have no
-    /// reason here.
-    pub(crate) fn write(&mut self, body: &[u8], precision: Precision) -> Outcome {
-        let (rows, rejections) = decode_naive(body, precision);
-        let rows = rows.into_iter().map(|row| (row.line, stored(row, precision)));
-        self.take_all(rows, rejections)
-    }
-
-    /// What these columns make of `rows`, each with its line, beside what was refused before.
-    pub(crate) fn take_all(
-        &mut self,
-        rows: impl Iterator<Item = (u64, Row)>,
-        rejections: Vec<(u64, &'static str)>,
-    ) -> Outcome {
-        let mut outcome = Outcome::default();
-        for (line, reason) in rejections {
-            outcome.rejections.push((line, reason.to_owned()));
-        }
-        for (line, row) in rows {
-            match self.take(row) {
-                Some(row) => outcome.rows.push(row),
-                None => outcome.rejections.push((line, String::new())),
-            }
-        }
-        outcome.rejections.sort();
-        outcome.sorted()
-    }
-
-    fn take(&mut self, mut row: Row) -> Option<Row> {
-        let mut widened = self.clone();
-        let mut tags = std::mem::take(&mut row.tags);
-        tags.retain(|name, value| {
-            let column = widened.0.entry((row.measurement.clone(), name.clone()));
-            let is_tag = column.or_insert(None).is_none();
-            if !is_tag {
-                row.fields.insert(name.clone(), Value::Str(value.clone()));
-            }
-            is_tag
-        });
-        row.tags = tags;
-        for (name, value) in &mut row.fields {
-            let column = widened.0.entry((row.measurement.clone(), name.clone()));
-            *value = coerce(value, column.or_insert_with(|| Some(value.clone())).as_ref()?)?;
-        }
-        *self = widened;
-        Some(row)
-    }
-}
-
-/// `value` in the kind of `column`, if that loses nothing (decision 5).
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "the result is converted back and compared"
-)]
-fn coerce(value: &Value, column: &Value) -> Option<Value> {
-    let wide = match (value, column) {
-        (Value::Int(value), _) => i128::from(*value),
-        (Value::Uint(value), _) => i128::from(*value),
-        (Value::Float(value), Value::Int(_) | Value::Uint(_)) if value.fract() == 0.0 => {
-            *value as i128
-        }
-        _ if std::mem::discriminant(value) == std::mem::discriminant(column) => {
-            return Some(value.clone());
-        }
-        _ => return None,
-    };
-    match column {
-        Value::Int(_) => Some(Value::Int(wide.try_into().ok()?)),
-        Value::Uint(_) => Some(Value::Uint(wide.try_into().ok()?)),
-        Value::Float(_) => {
-            let is_exact = i64::try_from(wide).is_ok() && wide as f64 as i128 == wide;
-            is_exact.then_some(Value::Float(wide as f64))
-        }
-        _ => None,
-    }
-}
+use crate::agree;
+use crate::lines::{fast, naive, outcome, write, write_within};
+use crate::support::Shard;
 
 /// The bodies, one after the other into one shard, give what the naive decoder says.
 fn check(bodies: &[Vec<u8>], precision: Precision) {
-    let (mut shard, mut columns) = (Shard::new(), Columns::default());
-    for body in bodies {
-        let shown = String::from_utf8_lossy(body);
-        let report = write(&mut shard, body, precision);
-        let found = outcome(&mut shard, &report);
-        let expected = columns.write(body, precision);
-        compare(&found, &expected, &shown);
-    }
-}
-
-/// Panics unless both are the same but for the reasons that the columns give.
-pub(crate) fn compare(found: &Outcome, expected: &Outcome, shown: &str) {
-    assert_eq!(found.rows, expected.rows, "{shown:?}");
-    let lines = |outcome: &Outcome| outcome.rejections.iter().map(|it| it.0).collect::<Vec<_>>();
-    assert_eq!(lines(found), lines(expected), "{shown:?}\n{found:?}\n{expected:?}");
-    for ((_, found), (_, expected)) in found.rejections.iter().zip(&expected.rejections) {
-        assert!(found.starts_with(expected.as_str()), "{found}, not {expected}: {shown:?}");
-    }
+    let bodies: Vec<_> = bodies.iter().map(|body| (body.clone(), false)).collect();
+    agree::lines(&bodies, precision);
 }
 
 const PRECISIONS: [Precision; 4] =

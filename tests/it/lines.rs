@@ -95,6 +95,19 @@ pub(crate) fn write_within(
     report
 }
 
+/// Decodes `body` into `shard` as one write of a client of QuestDB's.
+pub(crate) fn write_questdb(shard: &mut Shard, body: &[u8], precision: Precision) -> Report {
+    let limits = Limits { reported_errors_max: usize::MAX, ..*shard.registry.limits() };
+    let context = Context { precision, received: received(), limits: &limits };
+    let mut report = Report::default();
+    let mut buffer = body.to_vec();
+    shard.write(Atomicity::Rows, |database| {
+        let body = Body::new(&mut buffer);
+        line_protocol::decode_questdb(body, &context, database, &mut report);
+    });
+    report
+}
+
 /// Everything `shard` holds, with the rejections of `report`.
 pub(crate) fn outcome(shard: &mut Shard, report: &Report) -> Outcome {
     let rows = shard.rows();

@@ -8,6 +8,8 @@ mod naive;
 
 mod access;
 
+mod agree;
+
 mod arc_failures;
 
 mod arrow;
@@ -33,6 +35,8 @@ mod faults;
 mod formats_agree;
 
 mod gather;
+
+mod hostile;
 
 mod http;
 

@@ -12,6 +12,7 @@ use rmpv::Value as Tree;
 use simd_json::OwnedValue;
 use simd_json::prelude::*;
 
+use crate::agree;
 use crate::msgpack_bodies::{self as bodies, Random, array, encode, map};
 use crate::naive::msgpack as naive;
 use crate::support::{Row, Shard, Value};
@@ -178,28 +179,6 @@ fn by_measurement(rows: Vec<Row>) -> Vec<String> {
     rows.iter().map(|row| format!("{row:?}")).collect()
 }
 
-fn agrees_with_naive(body: &[u8]) -> Result<(), TestCaseError> {
-    let twin = naive::decode(body, RECEIVED);
-    let limits = Limits { reported_errors_max: usize::MAX, ..Limits::DEFAULT };
-    let decoded = decode_within(body, &limits);
-    let shown = || format!("{:?}\n{body:02x?}", decoded.report);
-    prop_assert_eq!(by_measurement(decoded.rows.clone()), by_measurement(twin.rows), "{}", shown());
-    prop_assert_eq!(decoded.report.rejected, twin.rejected as u64, "{}", shown());
-    prop_assert_eq!(decoded.report.dropped_fields, twin.dropped_fields as u64, "{}", shown());
-    let is_malformed = decoded
-        .report
-        .rejections
-        .last()
-        .is_some_and(|it| matches!(it.reason, Reason::MessagePack(ItemError::Malformed(_))));
-    prop_assert_eq!(is_malformed, twin.is_malformed, "{}", shown());
-    let places = decoded.report.rejections.iter().map(|it| (it.line, it.start));
-    prop_assert!(places.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1));
-    for rejection in &decoded.report.rejections {
-        prop_assert!(rejection.start <= rejection.end && rejection.end <= body.len());
-    }
-    Ok(())
-}
-
 fn random_body(random: &mut Random) -> Vec<u8> {
     let mut body = Vec::new();
     if random.once_in(4) {
@@ -221,7 +200,7 @@ proptest! {
 
     #[test]
     fn any_body_gives_the_rows_of_the_naive_decoder(seed: u64) {
-        agrees_with_naive(&random_body(&mut Random::new(seed)))?;
+        agree::msgpack(&random_body(&mut Random::new(seed)));
     }
 
     #[test]
@@ -239,7 +218,7 @@ proptest! {
         if random.once_in(2) {
             body.truncate(random.below(body.len() + 1));
         }
-        agrees_with_naive(&body)?;
+        agree::msgpack(&body);
     }
 
     #[test]
@@ -249,12 +228,12 @@ proptest! {
         if random.once_in(4) {
             body.truncate(random.below(body.len() + 1));
         }
-        agrees_with_naive(&body)?;
+        agree::msgpack(&body);
     }
 
     #[test]
     fn noise_gives_the_rows_of_the_naive_decoder(body: Vec<u8>) {
-        agrees_with_naive(&body)?;
+        agree::msgpack(&body);
     }
 }
 
@@ -338,7 +317,7 @@ fn a_host_is_never_taken_for_tags_that_have_its_bytes() {
         decoded.reasons()
     );
     assert!(decoded.rows.iter().all(|row| row.tags.get("host").is_some_and(|it| it == "x")));
-    agrees_with_naive(&body).unwrap();
+    agree::msgpack(&body);
 }
 
 #[test]

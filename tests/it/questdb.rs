@@ -3,55 +3,19 @@
 
 #![expect(clippy::indexing_slicing, reason = "positions are taken modulo the length")]
 
-use peristyle::decode::cursor::Body;
-use peristyle::decode::{Context, Precision, Report, line_protocol};
-use peristyle::gather::Atomicity;
-use peristyle::limits::Limits;
+use peristyle::decode::Precision;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use simd_json::prelude::*;
 
+use crate::agree;
 use crate::http_client::Answer;
-use crate::line_protocol::{Columns, compare};
-use crate::lines::{outcome, received, write};
+use crate::lines::write_questdb;
 use crate::live::{Live, read_rows};
-use crate::naive::questdb::decode as decode_naive;
 use crate::restart::{killed, recover};
 use crate::support::{Row, Shard, Value};
 
 const AGENT: &str = "User-Agent: questdb/python/3.0.0\r\n";
-
-fn write_questdb(shard: &mut Shard, body: &[u8], precision: Precision) -> Report {
-    let limits = Limits { reported_errors_max: usize::MAX, ..*shard.registry.limits() };
-    let context = Context { precision, received: received(), limits: &limits };
-    let mut report = Report::default();
-    let mut buffer = body.to_vec();
-    shard.write(Atomicity::Rows, |database| {
-        let body = Body::new(&mut buffer);
-        line_protocol::decode_questdb(body, &context, database, &mut report);
-    });
-    report
-}
-
-/// The bodies, in either dialect, one after the other into one shard, give what the naive decoders
-/// say: what one dialect made the tables learn does not mislead the other.
-fn check(bodies: &[(Vec<u8>, bool)], precision: Precision) {
-    let (mut shard, mut columns) = (Shard::new(), Columns::default());
-    for (body, is_questdb) in bodies {
-        let shown = format!("{is_questdb} {}", String::from_utf8_lossy(body));
-        let (report, expected) = if *is_questdb {
-            let (rows, rejections) = decode_naive(body, precision);
-            let expected = columns.take_all(rows.into_iter(), rejections);
-            (write_questdb(&mut shard, body, precision), expected)
-        } else {
-            (write(&mut shard, body, precision), columns.write(body, precision))
-        };
-        let mut expected = expected;
-        expected.rejections.sort();
-        let found = outcome(&mut shard, &report);
-        compare(&found, &expected.sorted(), &shown);
-    }
-}
 
 fn soup() -> impl Strategy<Value = Vec<u8>> {
     let pieces: &[&[u8]] = &[
@@ -160,7 +124,7 @@ proptest! {
         bodies in prop::collection::vec((soup(), any::<bool>()), 1..3),
         precision in select(PRECISIONS.as_slice()),
     ) {
-        check(&bodies, precision);
+        agree::lines(&bodies, precision);
     }
 
     #[test]
@@ -168,7 +132,7 @@ proptest! {
         bodies in bodies(),
         precision in select(PRECISIONS.as_slice()),
     ) {
-        check(&bodies, precision);
+        agree::lines(&bodies, precision);
     }
 }
 
@@ -323,7 +287,10 @@ fn a_binary_value_is_named_as_such() {
 #[test]
 fn a_binary_value_is_named_behind_a_kind_conflict_too() {
     let plain = b"\nm a=t".to_vec();
-    check(&[(plain, false), (b"m,a=b\n==\x10abcdefgh".to_vec(), true)], Precision::Nanosecond);
+    agree::lines(
+        &[(plain, false), (b"m,a=b\n==\x10abcdefgh".to_vec(), true)],
+        Precision::Nanosecond,
+    );
 }
 
 #[test]

@@ -153,7 +153,7 @@ fn append(
             time = time_of(&value, precision).ok_or_else(|| beyond(name))?;
             continue;
         }
-        let is_stated = parameters.tags.split(',').any(|tag| tag == name)
+        let is_stated = parameters.tags.split(',').any(|tag| !tag.is_empty() && tag == name)
             || field.metadata().get("peristyle.role").is_some_and(|role| role == "tag");
         let is_known = matches!(value, Value::Text(_)) && table.role_of(name) == Some(Role::Tag);
         if is_stated || is_known {

@@ -410,12 +410,11 @@ impl Naive {
             {
                 (0..header(rest)?).try_for_each(|_| self.item(rest, levels - 2))?;
             } else {
-                tree(rest)?;
-                self.outcome.rejected += 1;
-                // Of the keys behind a bad batch none counts.
+                // Of the keys behind a bad batch none counts, and it is one item, broken or not.
                 let behind = count - pairs.len() - 1;
-                return (0..behind)
-                    .try_for_each(|_| tree(rest).and_then(|_| tree(rest)).map(|_| ()));
+                (0..=2 * behind).try_for_each(|_| tree(rest).map(drop))?;
+                self.outcome.rejected += 1;
+                return Some(());
             }
         }
         if !is_batch {

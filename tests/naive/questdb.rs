@@ -64,7 +64,7 @@ fn has_binary(rest: &[u8]) -> bool {
     let is_end = |at: &usize| rest[*at] == b'\n' && (*at == 0 || rest[at - 1] != b'\\');
     let end = (0..rest.len()).find(is_end).unwrap_or(rest.len());
     let has = |kind: u8| rest[..end].windows(3).any(|it| it == [b'=', b'=', kind]);
-    [0x0e, 0x10, 0x16, 0x17].into_iter().any(has)
+    [0x0e, 0x10, 0x11, 0x16, 0x17].into_iter().any(has)
 }
 
 fn point(text: &str, precision: Precision) -> Result<Row, &'static str> {

@@ -100,7 +100,8 @@ impl<'a> Arrays<'a> {
         let node = self.batch.nodes().filter(|nodes| self.node < nodes.len());
         let node = node.ok_or(Fault::Bounds)?.get(self.node);
         self.node += 1;
-        if usize::try_from(node.length()) != Ok(self.rows) {
+        // A count below zero would be none to one reader and some to another.
+        if usize::try_from(node.length()) != Ok(self.rows) || node.null_count() < 0 {
             return Err(Fault::Length.into());
         }
         if layout == Layout::Null {

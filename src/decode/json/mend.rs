@@ -34,9 +34,20 @@ pub(super) struct Mended {
 pub(super) fn mend(text: &mut [u8]) -> Mended {
     let mut flaws = Vec::new();
     let mut at = 0;
+    // Brackets that are open, and the last byte that is no white space.
+    let (mut open, mut before) = (Vec::new(), b',');
     while let Some(byte) = text.get(at).copied() {
+        let is_key = open.last() == Some(&b'{') && matches!(before, b'{' | b',');
+        if !matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+            before = byte;
+        }
         let (end, fault) = match byte {
             b' ' | b'\t' | b'\r' | b'\n' | b'{' | b'}' | b'[' | b']' | b',' | b':' => {
+                match byte {
+                    b'{' | b'[' => open.push(byte),
+                    b'}' | b']' => _ = open.pop(),
+                    _ => {}
+                }
                 at += 1;
                 continue;
             }
@@ -51,7 +62,8 @@ pub(super) fn mend(text: &mut [u8]) -> Mended {
                 let word = std::str::from_utf8(text.get(at..end).unwrap_or_default());
                 match word {
                     Ok(word) if !word.contains('\\') && text.get(end) != Some(&b'"') => {
-                        (end, atom_fault(word))
+                        // Where a key has to stand, a string would be one.
+                        (end, if is_key { None } else { atom_fault(word) })
                     }
                     _ => return Mended { flaws, broken: Some(("a value", at)) },
                 }
