@@ -38,10 +38,10 @@ pub fn run(input: &[u8]) {
 
     let mut shard = Shard::with(LIMITS, Unsigned::Decimal, Vec::new());
     let mut report = Report::default();
-    let shared = Buffer::from_vec(body.to_vec());
+    let buffer = Buffer::from_vec(body.to_vec());
     bounded(BASE_BYTES, 256, input, || {
         shard.write(Atomicity::Rows, |database| {
-            ipc::decode(&shared, &parameters, &context, database, &mut report);
+            ipc::decode(&buffer, &parameters, &context, database, &mut report);
         });
     });
     assert_eq!(report.rejections.len() as u64, report.rejected);

@@ -90,9 +90,11 @@ pub fn run(input: &[u8]) {
         }
         let piece = if *control == 0 { usize::MAX } else { usize::from(*control) };
         let answer = server.answer(bytes, piece);
-        assert_eq!(server.engine.stats().answers_server_error.get(), 0, "{}", shown(&answer));
+        // Bytes of a client are never the server's fault.
+        let text = shown(&answer);
+        assert!(!text.contains("HTTP/1.1 500"), "{text}");
         let is_http = answer.is_empty() || answer.starts_with(b"HTTP/1.");
-        assert!(is_http || bytes.starts_with(b"PRI * HTTP/2.0"), "{}", shown(&answer));
+        assert!(is_http || bytes.starts_with(b"PRI * HTTP/2.0"), "{text}");
     });
 }
 

@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 
 use peristyle::persist::layout;
 use peristyle::schema::{Role, TIME};
+use peristyle::timestamp::Timestamp;
 
 use crate::support::Shard;
 
@@ -12,7 +13,9 @@ use crate::support::Shard;
 pub fn run(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let names: Vec<&str> = text.split('\0').take(8).collect();
-    names.iter().for_each(|name| is_safe(name));
+    for name in &names {
+        is_safe(name);
+    }
     if let [first, second, ..] = *names {
         differ(first, second);
         is_inside(first, second);
@@ -55,7 +58,7 @@ fn is_inside(database: &str, measurement: &str) {
     let path = layout::segment_path(database, measurement, "2026-11-22", "00000000", 1, 0);
     let depth = path.components().count();
     let is_normal = path.components().all(|it| matches!(it, Component::Normal(_)));
-    assert!(is_normal && depth == 5 && path.starts_with("tables"), "{path:?}");
+    assert!(is_normal && depth == 5 && path.starts_with("tables"), "{}", path.display());
 }
 
 /// Every name is a column of its own, whose name in files Delta can hold and nobody confuses.
@@ -72,7 +75,7 @@ fn columns(names: &[&str]) {
                 table.field(name).and_then(|column| table.append_i64(column, 1))
             };
             let only = table.field("only").and_then(|column| table.append_i64(column, 1));
-            let is_whole = appended.and(only).and_then(|()| table.commit_row(Default::default()));
+            let is_whole = appended.and(only).and_then(|()| table.commit_row(Timestamp::default()));
             if is_whole.is_ok() {
                 taken.insert(*name);
             } else {

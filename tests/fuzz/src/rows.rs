@@ -83,7 +83,7 @@ fn row(course: &mut Unstructured<'_>) -> Result<Row> {
         match course.int_in_range(0..=11)? {
             0..=5 => {}
             6 | 7 => {
-                _ = row.tags.insert(name.to_owned(), (*course.choose(&TEXTS[1..])?).to_owned())
+                _ = row.tags.insert(name.to_owned(), (*course.choose(&TEXTS[1..])?).to_owned());
             }
             _ => _ = row.fields.insert(name.to_owned(), value(course)?),
         }
@@ -95,9 +95,10 @@ fn row(course: &mut Unstructured<'_>) -> Result<Row> {
 }
 
 fn value(course: &mut Unstructured<'_>) -> Result<Value> {
-    let number = match course.ratio(1, 2)? {
-        true => *course.choose(&NUMBERS)?,
-        false => i64::from(course.arbitrary::<i8>()?),
+    let number = if course.ratio(1, 2)? {
+        *course.choose(&NUMBERS)?
+    } else {
+        i64::from(course.arbitrary::<i8>()?)
     };
     Ok(match course.int_in_range(0..=7)? {
         0 => Value::Bool(number % 2 == 0),
