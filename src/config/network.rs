@@ -22,7 +22,7 @@ pub struct Network {
     /// A number, or `auto`: 16384, or less where memory or file descriptors are short: a quarter of
     /// the memory limit at 64 KiB each, three quarters of the descriptors (`ulimit -n`). Default
     /// `auto`, minimum 16. Beyond it the connection that has waited longest for its client ends.
-    #[arg(long, env = "PERISTYLE_MAX_CONNECTIONS", value_name = "COUNT")]
+    #[arg(long, hide_short_help = true, env = "PERISTYLE_MAX_CONNECTIONS", value_name = "COUNT")]
     #[arg(default_value = "auto", value_parser = connections)]
     pub max_connections: Automatic<usize>,
 
@@ -30,7 +30,8 @@ pub struct Network {
     ///
     /// A number, or `auto`: half of `max-connections`, so that one address cannot take all and a
     /// proxy has enough. Default `auto`, minimum 1. Beyond it as above, among those of the address.
-    #[arg(long, env = "PERISTYLE_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT")]
+    #[arg(long, hide_short_help = true)]
+    #[arg(env = "PERISTYLE_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT")]
     #[arg(default_value = "auto", value_parser = connections_per_address)]
     pub max_connections_per_address: Automatic<usize>,
 
@@ -51,14 +52,16 @@ pub struct Network {
     ///
     /// A file in PEM; default none: clients need no certificate. They need a token beside it. Read
     /// again like the certificate.
-    #[arg(long, env = "PERISTYLE_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, hide_short_help = true)]
+    #[arg(env = "PERISTYLE_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
 
     /// Longest time for a TLS handshake
     ///
     /// A duration; default `10s`, minimum `1s`. Then the connection ends. Far longer than the few
     /// round trips that it takes.
-    #[arg(long, env = "PERISTYLE_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
+    #[arg(long, hide_short_help = true)]
+    #[arg(env = "PERISTYLE_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
     #[arg(default_value = "10s", value_parser = timeout)]
     pub handshake_timeout: Duration,
 
@@ -66,7 +69,7 @@ pub struct Network {
     ///
     /// A duration; default `30s`, minimum `1s`. Then the connection ends. Longer than the 10 s at
     /// which agents send, so that they keep their connections.
-    #[arg(long, env = "PERISTYLE_HEAD_TIMEOUT", value_name = "DURATION")]
+    #[arg(long, hide_short_help = true, env = "PERISTYLE_HEAD_TIMEOUT", value_name = "DURATION")]
     #[arg(default_value = "30s", value_parser = timeout)]
     pub head_timeout: Duration,
 
@@ -74,7 +77,8 @@ pub struct Network {
     ///
     /// A duration; default `10s`, minimum `1s`. Then the answer is 503: a client that stalls so
     /// long has most often gone, and its body takes memory.
-    #[arg(long, env = "PERISTYLE_BODY_IDLE_TIMEOUT", value_name = "DURATION")]
+    #[arg(long, hide_short_help = true)]
+    #[arg(env = "PERISTYLE_BODY_IDLE_TIMEOUT", value_name = "DURATION")]
     #[arg(default_value = "10s", value_parser = timeout)]
     pub body_idle_timeout: Duration,
 
@@ -82,7 +86,7 @@ pub struct Network {
     ///
     /// A duration; default `5m`, minimum `1s`. Then the answer is 503. Enough for the largest body
     /// over a line of 1 Mbit/s.
-    #[arg(long, env = "PERISTYLE_BODY_TIMEOUT", value_name = "DURATION")]
+    #[arg(long, hide_short_help = true, env = "PERISTYLE_BODY_TIMEOUT", value_name = "DURATION")]
     #[arg(default_value = "5m", value_parser = timeout)]
     pub body_timeout: Duration,
 
@@ -90,7 +94,7 @@ pub struct Network {
     ///
     /// Bytes; default `1KiB`, minimum 1. Below it the answer is 503: a body sent byte by byte holds
     /// a connection and memory as a large one does.
-    #[arg(long, env = "PERISTYLE_MIN_BODY_RATE", value_name = "BYTES")]
+    #[arg(long, hide_short_help = true, env = "PERISTYLE_MIN_BODY_RATE", value_name = "BYTES")]
     #[arg(default_value = "1KiB", value_parser = body_rate)]
     pub min_body_rate: ByteSize,
 }
