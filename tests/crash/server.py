@@ -49,7 +49,7 @@ def arguments(description, **defaults):
 @functools.cache
 def settings_of(binary):
     """The options that this binary knows."""
-    text = subprocess.run([binary, "--help"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run([binary, "--help-all"], capture_output=True, text=True, check=True).stdout
     return set(re.findall(r"^ +--([a-z-]+)", text, re.MULTILINE))
 
 
