@@ -142,8 +142,9 @@ fn append(
     received: Timestamp,
 ) -> Result<(), String> {
     let (mut time, mut fields) = (received, 0);
-    let beyond =
-        |name: &str| format!("column \"{name}\": expected a time in the years 0001 to 9999");
+    let beyond = |name: &str| {
+        format!("column \"{}\": expected a time in the years 0001 to 9999", name.escape_debug())
+    };
     for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
         if array.logical_nulls().is_some_and(|nulls| nulls.is_null(row)) {
             continue;
