@@ -6,6 +6,8 @@
 # A line of JSON for each target. Ends with 1 when something was found, and names the file that
 # shows it. Everything made is below $CARGO_TARGET_DIR: what was learnt is begun with next time.
 # PERISTYLE_FUZZ_JOBS: targets at a time.
+# PERISTYLE_FUZZ_SEED: begins with what is committed alone and with this seed, so that two runs of
+# one build try the same inputs in the same order, as far as each comes.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -26,9 +28,14 @@ python3 seeds.py "$WORK/seeds"
 
 fuzz() {
     local target="$1" dir="$WORK/$1" options=() status=0
+    if [ -n "${PERISTYLE_FUZZ_SEED:-}" ]; then
+        dir="$WORK/seed-$PERISTYLE_FUZZ_SEED/$target"
+        rm -rf "$dir/corpus"
+        options+=("-seed=$PERISTYLE_FUZZ_SEED")
+    fi
     mkdir -p "$dir/corpus" "$dir/findings" "$WORK/seeds/$target" "corpus/$target"
     touch "$dir/started"
-    [ ! -f "dictionaries/$target.dict" ] || options=("-dict=dictionaries/$target.dict")
+    [ ! -f "dictionaries/$target.dict" ] || options+=("-dict=dictionaries/$target.dict")
     local begin=${EPOCHREALTIME/./}
     PERISTYLE_FUZZ="$target" "$BINARY" "${options[@]}" -max_total_time="$SECONDS_EACH" \
         -max_len=4096 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
