@@ -141,9 +141,9 @@ fn with_column(builder: WriterPropertiesBuilder, field: &Field) -> WriterPropert
         DataType::Int16 | DataType::Int64 | DataType::Timestamp(..) => {
             builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
         }
-        DataType::Dictionary(..) | DataType::Utf8 => {
-            builder.set_column_dictionary_enabled(path, true)
-        }
+        // A tag's own writer encodes and compresses; the crate's, which nobody asks, stays small.
+        DataType::Dictionary(..) => builder.set_column_compression(path, Compression::UNCOMPRESSED),
+        DataType::Utf8 => builder.set_column_dictionary_enabled(path, true),
         _ => builder.set_column_encoding(path, Encoding::PLAIN),
     }
 }
