@@ -58,6 +58,30 @@ struct Seen {
 }
 
 impl Context {
+    /// The shard `index` of `engine`, and nobody connected to it yet.
+    pub(super) fn new(
+        engine: &Arc<Engine>,
+        index: usize,
+        timeouts: Timeouts,
+        guard: Guard,
+        observed: Arc<Observed>,
+        slow_request: Duration,
+    ) -> Self {
+        Self {
+            engine: Arc::clone(engine),
+            shard: Rc::new(RefCell::new(Shard::new(engine, index))),
+            shard_index: index,
+            pool: Rc::default(),
+            inflater: RefCell::default(),
+            timeouts,
+            guard: RefCell::new(guard),
+            request_count: Cell::new(0),
+            observed,
+            slow_request,
+            lines: RefCell::new(Lines::default()),
+        }
+    }
+
     fn new_request_id(&self) -> String {
         format!("{:04x}-{:012x}", self.shard_index, self.request_count.get())
     }

@@ -1,6 +1,5 @@
 //! Connections that no listener accepted: a fuzzer's, with no socket in between.
 
-use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::SLOW_REQUEST;
 use super::connection::Context;
 use super::door::{Connection, HttpServer, http_server};
-use super::observed::{Lines, Observed};
+use super::observed::Observed;
 use super::peers::{Census, Entry, Peers};
 use crate::access::Guard;
 use crate::engine::{Engine, Shard};
@@ -33,19 +32,9 @@ impl HandedConnections {
     /// be made inside of a `LocalSet`, on whose thread it stays.
     pub fn new(engine: &Arc<Engine>, index: usize) -> Self {
         let (limits, timeouts) = (ConnectionLimits::DEFAULT, Timeouts::DEFAULT);
-        let context = Rc::new(Context {
-            engine: Arc::clone(engine),
-            shard: Rc::new(RefCell::new(Shard::new(engine, index))),
-            shard_index: index,
-            pool: Rc::default(),
-            inflater: RefCell::default(),
-            timeouts,
-            guard: RefCell::new(Guard::default()),
-            request_count: Cell::new(0),
-            observed: Arc::new(Observed::default()),
-            slow_request: SLOW_REQUEST,
-            lines: RefCell::new(Lines::default()),
-        });
+        let (guard, observed) = (Guard::default(), Arc::new(Observed::default()));
+        let context = Context::new(engine, index, timeouts, guard, observed, SLOW_REQUEST);
+        let context = Rc::new(context);
         let commands = tokio::task::spawn_local(Shard::commands(Rc::clone(&context.shard)));
         let peers = Peers::new(Arc::new(Census::new(limits)));
         let (http, stop) = (http_server(&limits, &timeouts), watch::Sender::new(false));

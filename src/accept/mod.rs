@@ -12,7 +12,6 @@
 //! Bounded: how many connections, how large a head, how long for each part of a request; see
 //! `ConnectionLimits` and `Timeouts` of `limits`. The server never ends because of what comes in.
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
@@ -74,7 +73,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 
 use connection::Context;
 use door::Door;
-use observed::{Lines, Observed};
+use observed::Observed;
 use peers::{Census, Peers};
 
 /// Connections the kernel may hold for each listener before they are accepted.
@@ -278,20 +277,14 @@ impl ShardThread {
 
     async fn serve(self) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
-        let shard = Shard::new(&self.engine, self.index);
-        let context = Rc::new(Context {
-            engine: self.engine,
-            shard: Rc::new(RefCell::new(shard)),
-            shard_index: self.index,
-            pool: Rc::default(),
-            inflater: RefCell::default(),
-            timeouts: self.timeouts,
-            guard: RefCell::new(self.guard),
-            request_count: Cell::new(0),
-            observed: self.observed,
-            slow_request: self.slow_request,
-            lines: RefCell::new(Lines::default()),
-        });
+        let context = Rc::new(Context::new(
+            &self.engine,
+            self.index,
+            self.timeouts,
+            self.guard,
+            self.observed,
+            self.slow_request,
+        ));
         let commands = tokio::task::spawn_local(Shard::commands(Rc::clone(&context.shard)));
         let peers = Peers::new(self.census);
         let door = Door::new(context, Rc::clone(&peers), &self.limits, self.tls, self.stopped);
