@@ -24,6 +24,8 @@ pub mod msgpack;
 
 pub mod json;
 
+mod runs;
+
 use std::fmt;
 
 use crate::gather::AppendError;

@@ -13,12 +13,10 @@ use super::run::{Filled, has_received, is_tag};
 use super::times::{self, Unit};
 use super::values::{Allowance, Held, Values, expanded, tag_array};
 use super::{Batch, Decoder};
+use crate::decode::runs::is_exact;
 use crate::gather::{TableIndex, TagArray, WholeRows, WholeTimes};
 use crate::limits::Limits;
 use crate::schema::ColumnKind;
-
-/// Integers that a float holds exactly, whatever their digits: up to 2^53.
-const EXACT_MAX: u64 = 1 << 53;
 
 impl Decoder<'_, '_> {
     /// Makes a batch a chunk. `None`: not every value suits its column, or the body has too much
@@ -123,7 +121,7 @@ fn field(
 
 /// Integers as floats, if all of them are exactly that.
 fn floats(values: &Int64Array) -> Option<PrimitiveArray<Float64Type>> {
-    let is_exact = values.values().iter().all(|value| value.unsigned_abs() <= EXACT_MAX);
+    let is_exact = values.values().iter().all(|value| is_exact(*value));
     is_exact.then(|| {
         #[expect(clippy::cast_precision_loss, reason = "none is lost up to 2^53")]
         values.unary(|value| value as f64)

@@ -13,7 +13,7 @@ use super::error::{Excerpt, ItemError, Key};
 use super::item::{Decoder, Parts};
 use super::tape::{Document, Place, Value};
 use crate::decode::Reason;
-use crate::gather::{AppendError, ColumnIndex, SeriesIndex, TagKey};
+use crate::gather::{AppendError, ColumnIndex};
 
 /// The classes of the values of a column.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -59,18 +59,12 @@ pub(super) struct Column {
     pub(super) index: Option<(ColumnIndex, usize)>,
 }
 
-/// What a scan of `columns` found, and room that the runs reuse.
+/// What a scan of `columns` found.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub(super) columns: Vec<Column>,
     /// Values of the longest column.
     pub(super) rows: usize,
-    /// Keys of the tag columns' values, column after column.
-    pub(super) keys: Vec<TagKey>,
-    /// The tags of one row.
-    pub(super) tags: Vec<(ColumnIndex, TagKey)>,
-    /// The series of all rows.
-    pub(super) series: Vec<SeriesIndex>,
 }
 
 impl Scan {

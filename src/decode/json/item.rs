@@ -9,6 +9,7 @@ use super::error::{ItemError, Key};
 use super::row::Memo;
 use super::tape::{Document, Value};
 use crate::decode::cursor::Body;
+use crate::decode::runs::Runs;
 use crate::decode::{Context, Reason, Rejection, Report};
 use crate::gather::Database;
 
@@ -95,6 +96,7 @@ pub(super) struct Decoder<'a, 'd> {
     broken: Option<ItemError>,
     pub(super) memo: Memo,
     pub(super) scan: Scan,
+    pub(super) runs: Runs,
 }
 
 impl<'a, 'd> Decoder<'a, 'd> {
@@ -114,6 +116,7 @@ impl<'a, 'd> Decoder<'a, 'd> {
             broken: None,
             memo: Memo::default(),
             scan: Scan::default(),
+            runs: Runs::default(),
         }
     }
 

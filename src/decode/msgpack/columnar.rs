@@ -13,7 +13,7 @@ use super::error::{Break, Excerpt, ItemError, Key};
 use super::item::{Decoder, Given, Parts, Stop, utf8};
 use super::skip::{Classes, Nesting};
 use super::token::{Reader, Token};
-use crate::gather::{AppendError, ColumnIndex, SeriesIndex, TagKey};
+use crate::gather::{AppendError, ColumnIndex};
 use crate::limits::Limits;
 
 /// One column of the item at hand.
@@ -33,7 +33,7 @@ pub(super) struct Column<'a> {
     pub(super) index: Option<(ColumnIndex, usize)>,
 }
 
-/// What a scan of `columns` found, and room that the runs reuse.
+/// What a scan of `columns` found.
 #[derive(Debug, Default)]
 pub(super) struct Scan<'a> {
     pub(super) columns: Vec<Column<'a>>,
@@ -42,12 +42,6 @@ pub(super) struct Scan<'a> {
     /// Why the item is rejected as a whole.
     error: Option<ItemError>,
     tag_keys: Vec<&'a [u8]>,
-    /// Keys of the tag columns' values, column after column.
-    pub(super) keys: Vec<TagKey>,
-    /// The tags of one row.
-    pub(super) tags: Vec<(ColumnIndex, TagKey)>,
-    /// The series of all rows.
-    pub(super) series: Vec<SeriesIndex>,
 }
 
 impl<'a> Scan<'a> {

@@ -12,6 +12,7 @@ use super::skip::Nesting;
 use super::template::Templates;
 use super::token::{Reader, Token};
 use crate::decode::cursor::Body;
+use crate::decode::runs::Runs;
 use crate::decode::{Context, Reason, Rejection, Report};
 use crate::gather::{AppendError, Database};
 
@@ -122,6 +123,7 @@ pub(super) struct Decoder<'a, 'd> {
     /// Room for rows that were compared and not yet appended.
     pub(super) rows: Vec<Row>,
     pub(super) scan: Scan<'a>,
+    pub(super) runs: Runs,
 }
 
 impl<'a, 'd> Decoder<'a, 'd> {
@@ -143,6 +145,7 @@ impl<'a, 'd> Decoder<'a, 'd> {
             templates: Templates::default(),
             rows: Vec::new(),
             scan: Scan::default(),
+            runs: Runs::default(),
         }
     }
 

@@ -12,56 +12,29 @@
 
 use std::ops::Range;
 
-use super::columnar::{Column, Scan};
+use super::columnar::Column;
 use super::item::Decoder;
 use super::skip::Classes;
 use super::token::{Reader, Token};
 use super::value;
 use crate::decode::cursor::Body;
 use crate::decode::precision;
-use crate::gather::{ColumnIndex, SeriesIndex, TableBuilder, TableIndex, TagKey};
+use crate::decode::runs::{Runs, exact_float};
+use crate::gather::{ColumnIndex, TableBuilder, TableIndex};
 use crate::limits::Limits;
 use crate::schema::{Role, TIME};
-use crate::timestamp::Timestamp;
-
-/// Integers that a float holds exactly, whatever their digits: up to 2^53.
-const EXACT_MAX: u64 = 1 << 53;
-
-/// What a run has put into the table besides field columns.
-#[derive(Debug, Default)]
-struct Progress {
-    has_time: bool,
-    /// Whether there is a field without nils: then every row has one.
-    has_field: bool,
-    tag_columns: usize,
-}
 
 impl Decoder<'_, '_> {
     /// Appends the scanned item to `table` in runs. `None`: not every value suits its column.
     pub(super) fn run(&mut self, table: TableIndex) -> Option<()> {
-        let Self { database, scan, context, body, .. } = self;
+        let Self { database, scan, runs, context, body, .. } = self;
         let table = database.table_mut(table);
-        let rows = scan.rows;
-        let mut progress = Progress::default();
-        scan.keys.clear();
-        scan.tags.clear();
-        let columns = std::mem::take(&mut scan.columns);
-        let done = columns.iter().try_for_each(|column| {
+        runs.begin(scan.rows);
+        for column in &scan.columns {
             let it = Reader::new(body.bytes(), column.at);
-            run_column(table, column, it, *body, scan, &mut progress, context.limits)
-        });
-        scan.columns = columns;
-        done?;
-        if !progress.has_field {
-            return None;
+            run_column(table, column, it, *body, scan.rows, runs, context.limits)?;
         }
-        if !progress.has_time {
-            run_received(table, context.received, rows);
-        }
-        if progress.tag_columns > 0 {
-            run_series(table, scan, rows);
-        }
-        table.commit_rows(rows).ok()
+        runs.finish(table, context.received)
     }
 }
 
@@ -70,8 +43,8 @@ fn run_column(
     column: &Column<'_>,
     it: Reader<'_>,
     body: Body<'_>,
-    scan: &mut Scan<'_>,
-    progress: &mut Progress,
+    rows: usize,
+    runs: &mut Runs,
     limits: &Limits,
 ) -> Option<()> {
     let Column { name, classes, .. } = *column;
@@ -79,21 +52,19 @@ fn run_column(
         return Some(());
     }
     if name == TIME {
-        let is_first = !std::mem::replace(&mut progress.has_time, true);
+        let is_first = runs.begin_time();
         return (is_first && classes == Classes::INT)
-            .then(|| run_times(table, column, it, scan))
+            .then(|| run_times(table, column, it, rows))
             .flatten();
     }
     let is_tag = column.is_tag || classes == Classes::STR && table.role_of(name) == Some(Role::Tag);
     if is_tag {
-        progress.tag_columns += 1;
-        return (classes == Classes::STR)
-            .then(|| run_tags(table, name, it, scan, limits))
-            .flatten();
+        let mut it = it;
+        let texts = (0..rows).map(|_| string(&mut it));
+        return runs.run_tags(table, name, texts, |text| std::str::from_utf8(text).ok(), limits);
     }
     let index = table.field(name).ok()?;
-    progress.has_field |= !classes.contains(Classes::NIL);
-    let rows = scan.rows;
+    runs.note_field(classes.contains(Classes::NIL));
     match classes {
         Classes::FLOAT => run_floats(table.run_f64(index)?, column, it, rows),
         Classes::INT => match table.run_i64(index) {
@@ -131,8 +102,7 @@ fn run_floats(
     for _ in 0..rows {
         values.push(match it.token().ok()? {
             Token::Float(value) => value,
-            #[expect(clippy::cast_precision_loss, reason = "none is lost up to 2^53")]
-            Token::Int(value) if value.unsigned_abs() <= EXACT_MAX => value as f64,
+            Token::Int(value) => exact_float(value)?,
             _ => return None,
         });
     }
@@ -197,7 +167,7 @@ fn run_times(
     table: &mut TableBuilder,
     column: &Column<'_>,
     mut it: Reader<'_>,
-    scan: &Scan<'_>,
+    rows: usize,
 ) -> Option<()> {
     let us = table.run_times().run_us();
     let start = us.len();
@@ -206,7 +176,7 @@ fn run_times(
         let is_unsigned = marker == 0xcf;
         let Range { start: low, end: high } = unit.magnitudes;
         let mut is_other = false;
-        us.extend(strides(it, scan.rows).iter().map(|[_, value @ ..]| {
+        us.extend(strides(it, rows).iter().map(|[_, value @ ..]| {
             let value = i64::from_be_bytes(*value);
             is_other |= value.unsigned_abs().wrapping_sub(low) >= high - low;
             #[expect(clippy::needless_bitwise_bool, reason = "no branch among the strides")]
@@ -220,7 +190,7 @@ fn run_times(
         us.truncate(start);
     }
     let times = table.run_times();
-    for _ in 0..scan.rows {
+    for _ in 0..rows {
         let value = match it.common_integer() {
             Some(value) => value,
             None => integer(&mut it)?,
@@ -228,13 +198,6 @@ fn run_times(
         times.push(precision::from_magnitude(value)?);
     }
     Some(())
-}
-
-fn run_received(table: &mut TableBuilder, received: Timestamp, rows: usize) {
-    let times = table.run_times();
-    for _ in 0..rows {
-        times.push(received);
-    }
 }
 
 fn run_strings(
@@ -261,58 +224,4 @@ fn run_positions(
         value::append_at(table, index, row, &token)?;
     }
     Some(())
-}
-
-/// Interns the values of a tag column; a value that repeats the one before costs a compare.
-fn run_tags(
-    table: &mut TableBuilder,
-    name: &str,
-    mut it: Reader<'_>,
-    scan: &mut Scan<'_>,
-    limits: &Limits,
-) -> Option<()> {
-    let index = table.tag(name).ok()?;
-    if scan.tags.iter().any(|(column, _)| *column == index) {
-        return None;
-    }
-    let mut last: Option<(&[u8], TagKey)> = None;
-    for _ in 0..scan.rows {
-        let bytes = string(&mut it)?;
-        let key = match last {
-            Some((value, key)) if value == bytes => key,
-            _ => {
-                if bytes.is_empty() || bytes.len() > limits.name_bytes_max {
-                    return None;
-                }
-                table.intern_tag(index, std::str::from_utf8(bytes).ok()?)
-            }
-        };
-        last = Some((bytes, key));
-        scan.keys.push(key);
-    }
-    let (_, key) = last?;
-    scan.tags.push((index, key));
-    Some(())
-}
-
-/// Turns the keys of each row's tags into its series.
-fn run_series(table: &mut TableBuilder, scan: &mut Scan<'_>, rows: usize) {
-    let Scan { keys, tags, series: all, .. } = scan;
-    let columns: Vec<ColumnIndex> = tags.iter().map(|(column, _)| *column).collect();
-    let row_keys = |row: usize| keys.iter().skip(row).step_by(rows);
-    let mut last: Option<(usize, SeriesIndex)> = None;
-    all.clear();
-    for row in 0..rows {
-        let series = match last {
-            Some((other, series)) if row_keys(other).eq(row_keys(row)) => series,
-            _ => {
-                tags.clear();
-                tags.extend(columns.iter().copied().zip(row_keys(row).copied()));
-                table.series_of(tags)
-            }
-        };
-        last = Some((row, series));
-        all.push(series);
-    }
-    table.run_series().extend_from_slice(all);
 }
