@@ -2,10 +2,12 @@
 """What durability costs: rows a second and answers' times with fsync, os and memory, in one run.
 
     durability.py --binary target/release/peristyle [--scratch DIR] [--rounds 5] [--gzip]
+                  [--seconds 30] [--warm 25]
 
 Each round starts a server for each level, in changing order, on a directory of --scratch: eight
-connections write bodies of 1,000 lines as fast as they are answered, the first seconds uncounted
-(journal files are made then, and used again later), and flush. Throughput is rows a second until
+connections write bodies of 1,000 lines as fast as they are answered, the first --warm seconds
+uncounted (journal files are made until the first are used again, after two flush intervals), and
+flush. Throughput is rows a second until
 all are published: a level that answers early puts off up to ten seconds of work, which the rate
 until the last answer (`answered_per_s`) leaves out. Then one connection writes a body of ten lines
 now and then, and between them a file of the same disk is overwritten and synced, 4 KiB at a time,
@@ -153,10 +155,15 @@ def main():
     parser.add_argument("--binary", required=True)
     parser.add_argument("--scratch", default=tempfile.gettempdir())
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--warm", type=float, default=25)
+    parser.add_argument("--levels", default=",".join(LEVELS), help="of fsync,os,memory")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--gzip", action="store_true", help="as Telegraf sends them")
     options = parser.parse_args()
+    chosen = options.levels.split(",")
+    if not set(chosen) <= set(LEVELS) or not {"fsync", "memory"} <= set(chosen):
+        parser.error("--levels needs fsync and memory at least")
     rng = random.Random(options.seed)
     work = bodies(rng)
     own = b"# %d\n".__mod__
@@ -164,19 +171,20 @@ def main():
         work = [[gzip.compress(body, 6) for body in connection] for connection in work]
         own = lambda count: gzip.compress(b"# %d\n" % count)  # noqa: E731
     names = ("rows_per_s", "answered_per_s", "cpu_us_per_row")
-    figures = {level: {name: [] for name in names} for level in LEVELS}
-    answers = {level: [] for level in LEVELS}
+    figures = {level: {name: [] for name in names} for level in chosen}
+    answers = {level: [] for level in chosen}
     syncs = []
     for turn in range(options.rounds):
-        for level in LEVELS[turn % 3 :] + LEVELS[: turn % 3]:
+        first = turn % len(chosen)
+        for level in chosen[first:] + chosen[:first]:
             directory = Path(tempfile.mkdtemp(prefix="peristyle-perf-", dir=options.scratch))
             server = Server(options.binary, directory / "data", level)
-            full_speed(server, work, options.seconds, "warm", own)
+            full_speed(server, work, options.warm, "warm", own)
             found = full_speed(server, work, options.seconds, "d", own)
             for name, figure in zip(names, found):
                 figures[level][name].append(figure)
             rows, answered, cpu = found
-            times, own_syncs = quiet(server, directory, rng, options.seconds / 2)
+            times, own_syncs = quiet(server, directory, rng, min(options.seconds / 2, 5))
             answers[level] += times
             syncs += own_syncs
             server.stop()
@@ -188,12 +196,13 @@ def main():
     def against_memory(name):
         memory = figures["memory"][name]
         ratios = {level: [one / base for one, base in zip(figures[level][name], memory)]
-                  for level in LEVELS}
+                  for level in chosen}
         return {level: round(statistics.median(it), 3) for level, it in ratios.items()}
 
     print(json.dumps({
         "script": "durability",
         "encoding": "gzip" if options.gzip else "plain",
+        "seconds": {"warm": options.warm, "counted": options.seconds},
         **{
             name: {level: round(statistics.median(it[name]), 3) for level, it in figures.items()}
             for name in names
