@@ -83,8 +83,11 @@ pub enum ClientError {
         /// Name of the parameter.
         name: &'static str,
     },
-    /// A body that grows more than a thousandfold.
-    RatioTooLarge,
+    /// A body that grows more than `limits.inflate_ratio_max` or `limits.zstd_ratio_max` times.
+    RatioTooLarge {
+        /// The limit.
+        max: usize,
+    },
     /// `limits.databases_max` databases exist.
     TooManyDatabases {
         /// The limit.
@@ -239,9 +242,10 @@ impl fmt::Display for ClientError {
             Self::MissingParameter { name } => {
                 write!(f, "missing required parameter \"{name}\"")
             }
-            Self::RatioTooLarge => f.write_str(
-                "request entity too large: expected a body that grows at most 1000 times when \
-                 inflated",
+            Self::RatioTooLarge { max } => write!(
+                f,
+                "request entity too large: expected a body that grows at most {max} times when \
+                 inflated"
             ),
             Self::TooManyDatabases { max } => {
                 write!(f, "too many databases: expected at most {max}")

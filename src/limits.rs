@@ -11,6 +11,12 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Body after inflation. Beyond: 413, and inflation stops at this byte.
     pub inflated_bytes_max: usize,
+    /// Bytes to which any body may be inflated, whatever its ratio.
+    pub inflate_free_bytes: usize,
+    /// Inflated bytes for each byte received, by gzip and deflate. Beyond: 413.
+    pub inflate_ratio_max: usize,
+    /// Inflated bytes for each byte received, by zstd. Beyond: 413.
+    pub zstd_ratio_max: usize,
     /// Largest zstd window a body may ask for, as a power of two.
     pub zstd_window_log_max: u32,
     /// Measurement name, column name or tag value.
@@ -49,6 +55,9 @@ impl Limits {
     pub const DEFAULT: Self = Self {
         body_bytes_max: 32 << 20,
         inflated_bytes_max: 128 << 20,
+        inflate_free_bytes: 4 << 20,
+        inflate_ratio_max: 1_000,
+        zstd_ratio_max: 4_000,
         zstd_window_log_max: 23,
         name_bytes_max: 64 << 10,
         string_bytes_max: 1 << 20,

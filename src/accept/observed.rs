@@ -149,7 +149,7 @@ fn client_reason(error: &ClientError) -> &'static str {
         ClientError::InvalidJson { .. } => "invalid_json",
         ClientError::InvalidParameter { .. } => "invalid_parameter",
         ClientError::MissingParameter { .. } => "missing_parameter",
-        ClientError::RatioTooLarge => "ratio_too_large",
+        ClientError::RatioTooLarge { .. } => "ratio_too_large",
         ClientError::TooManyDatabases { .. } => "too_many_databases",
         ClientError::Unauthenticated(_) => "unauthenticated",
         ClientError::UnknownDatabase { .. } => "unknown_database",

@@ -165,7 +165,7 @@ fn client_status(dialect: Option<Dialect>, cause: &ClientError) -> StatusCode {
     match cause {
         ClientError::BodyTooLarge { .. }
         | ClientError::InflatedTooLarge { .. }
-        | ClientError::RatioTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        | ClientError::RatioTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         ClientError::UnsupportedEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ClientError::DatabaseExists { .. } => StatusCode::CONFLICT,
         ClientError::Forbidden { .. } => StatusCode::FORBIDDEN,

@@ -12,7 +12,8 @@
 //! than a gzip decoder (`perf/LOG.md`), and the error can say which byte broke.
 //!
 //! The output grows by doubling and never beyond the cap plus one byte, whatever sizes the body
-//! declares. Past 4 MiB it may not be more than a thousand times larger than what was read for it.
+//! declares. Past a beginning that is free it may not be more than so many times larger than what
+//! was read for it; that is looked at whenever the output is full, and at the end.
 //!
 //! Cost: one copy of the body, the inflation itself.
 
@@ -26,10 +27,6 @@ use crate::limits::Limits;
 
 /// First allocation of an output.
 const OUTPUT_BYTES_MIN: usize = 64 << 10;
-/// Output from which on the ratio is looked at.
-const RATIO_FROM_BYTES: usize = 4 << 20;
-/// Output bytes for one byte received; deflate cannot exceed 1032.
-const RATIO_MAX: usize = 1000;
 
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const ZSTD_MAGIC: u32 = 0xfd2f_b528;
@@ -120,8 +117,13 @@ impl Inflater {
         limits: &Limits,
         reserve: &mut Reserve<'_>,
     ) -> Result<(), WriteError> {
-        let max = limits.inflated_bytes_max;
-        let mut target = Target { output, max, reserve };
+        let ratio_max = match encoding {
+            Encoding::Identity => usize::MAX,
+            Encoding::Deflate | Encoding::Gzip => limits.inflate_ratio_max,
+            Encoding::Zstd => limits.zstd_ratio_max,
+        };
+        let (max, free) = (limits.inflated_bytes_max, limits.inflate_free_bytes);
+        let mut target = Target { output, max, free, ratio_max, reserve };
         match encoding {
             Encoding::Identity => {
                 target.reserve_for(input.len())?;
@@ -153,6 +155,9 @@ impl Inflater {
 struct Target<'a, 'r> {
     output: &'a mut Vec<u8>,
     max: usize,
+    /// Bytes from which on the ratio counts.
+    free: usize,
+    ratio_max: usize,
     reserve: &'a mut Reserve<'r>,
 }
 
@@ -176,12 +181,12 @@ impl Target<'_, '_> {
 
     /// Looks at what the output holds after a step that ended at byte `consumed` of the body.
     fn check(&mut self, consumed: usize) -> Result<(), WriteError> {
-        let len = self.output.len();
+        let (len, max) = (self.output.len(), self.ratio_max);
         if len > self.max {
             return Err(ClientError::InflatedTooLarge { max: self.max }.into());
         }
-        if len > RATIO_FROM_BYTES && len / RATIO_MAX > consumed {
-            return Err(ClientError::RatioTooLarge.into());
+        if len > self.free && len > consumed.saturating_mul(max) {
+            return Err(ClientError::RatioTooLarge { max }.into());
         }
         (self.reserve)(len)
     }

@@ -34,6 +34,7 @@ use crate::decode::json;
 use crate::error::{BusyReason, ServerError, WriteError};
 use crate::gather::{Column, Measurement, Registry, Tables};
 use crate::journal::{self, Columns, Entry, Journal, JournalError, Record, Recovered, Write};
+use crate::limits::Limits;
 use crate::persist::Store;
 use crate::publish::{self, Catalog, TableState};
 use crate::schema::{ColumnKind, Role, StoredType, Unsigned};
@@ -371,9 +372,14 @@ impl<'a> Replay<'a> {
     /// The body of a record, inflated, into `self.body`.
     fn inflate(&mut self, encoding: Encoding, record: &Record<'_>) -> Result<(), ServerError> {
         self.body.clear();
-        let limits = self.registry.limits();
+        // What was taken once is taken again, whatever may be taken by the settings of this run.
+        let limits = Limits {
+            inflated_bytes_max: usize::MAX,
+            inflate_free_bytes: usize::MAX,
+            ..*self.registry.limits()
+        };
         self.inflater
-            .inflate(encoding, record.body, &mut self.body, limits, &mut |_| Ok(()))
+            .inflate(encoding, record.body, &mut self.body, &limits, &mut |_| Ok(()))
             .map_err(|error| failed(record, &error.to_string()))
     }
 

@@ -215,6 +215,82 @@ fn the_cap_holds_to_the_byte() {
     }
 }
 
+/// Zeros that are exactly so many times larger than what they are encoded to, as are one fewer and
+/// one more; with that ratio. A gzip body's checksum and length are read behind its data.
+fn zeros_of_a_ratio(encoding: Encoding, encode: fn(&[u8]) -> Vec<u8>) -> (usize, usize) {
+    let trailer = if encoding == Encoding::Gzip { 8 } else { 0 };
+    let len = |count: usize| encode(&vec![0; count]).len() - trailer;
+    let is_it = |count: &usize| {
+        let bytes = len(*count);
+        count % bytes == 0 && len(count - 1) == bytes && len(count + 1) == bytes
+    };
+    let count = (1_000..20_000).find(is_it).expect("the ratio grows with the zeros");
+    (count, count / len(count))
+}
+
+#[test]
+fn the_ratio_holds_to_the_byte() {
+    for (encoding, encode) in CODECS {
+        let (count, ratio) = zeros_of_a_ratio(encoding, encode);
+        let others = Limits { inflate_free_bytes: 0, ..Limits::DEFAULT };
+        let limits = if encoding == Encoding::Zstd {
+            Limits { zstd_ratio_max: ratio, inflate_ratio_max: 1, ..others }
+        } else {
+            Limits { inflate_ratio_max: ratio, zstd_ratio_max: 1, ..others }
+        };
+        for (bytes, fits) in [(count - 1, true), (count, true), (count + 1, false)] {
+            let result = inflate_with(&limits, encoding, &encode(&vec![0; bytes]));
+            if fits {
+                assert_eq!(result.map(|it| it.len()), Ok(bytes), "{encoding:?} {ratio}");
+            } else {
+                assert_eq!(result, Err(ClientError::RatioTooLarge { max: ratio }));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_small_body_may_have_any_ratio() {
+    let limits = Limits {
+        inflate_free_bytes: 100_000,
+        inflate_ratio_max: 1,
+        zstd_ratio_max: 1,
+        ..Limits::DEFAULT
+    };
+    for (encoding, encode) in CODECS {
+        for (bytes, fits) in [(99_999, true), (100_000, true), (100_001, false)] {
+            let result = inflate_with(&limits, encoding, &encode(&vec![0; bytes]));
+            if fits {
+                assert_eq!(result.map(|it| it.len()), Ok(bytes), "{encoding:?}");
+            } else {
+                assert_eq!(result, Err(ClientError::RatioTooLarge { max: 1 }), "{encoding:?}");
+            }
+        }
+    }
+}
+
+/// Lines of many fields that are all zero, ten seconds apart: nothing compresses better and is
+/// still worth being sent.
+fn idle_lines(fields: usize, bytes: usize) -> Vec<u8> {
+    let fields: Vec<String> = (0..fields).map(|at| format!("f{at}=0")).collect();
+    let fields = fields.join(",");
+    let line = |at: usize| format!("m,host=a {fields} {}0000000000\n", 170_000_000 + at);
+    (0..bytes / fields.len()).map(line).collect::<String>().into()
+}
+
+#[test]
+fn bodies_of_an_idle_machine_are_no_bombs() {
+    for fields in [1_000, 4_096] {
+        let data = idle_lines(fields, 8 << 20);
+        for (encoding, encode) in CODECS {
+            let body = encode(&data);
+            let ratio = data.len() / body.len();
+            let result = inflate(encoding, &body);
+            assert_eq!(result.map(|it| it.len()), Ok(data.len()), "{encoding:?} at {ratio}");
+        }
+    }
+}
+
 #[test]
 fn a_bomb_is_refused_early() {
     let zeros = vec![0; 64 << 20];
@@ -229,7 +305,7 @@ fn a_bomb_is_refused_early() {
                 Ok(())
             });
         match result {
-            Err(WriteError::Client(ClientError::RatioTooLarge)) => {
+            Err(WriteError::Client(ClientError::RatioTooLarge { .. })) => {
                 assert!(held <= 16 << 20, "{encoding:?} held {held}");
             }
             other => panic!("{encoding:?}: {other:?} for {} bytes", body.len()),

@@ -4,6 +4,9 @@
 //! |---------------------------|-------------------------------------------------------------------|
 //! | `body_bytes_max`          | `http.rs`, `the_body_limit_holds_to_the_byte`                     |
 //! | `inflated_bytes_max`      | `http.rs`, `the_limit_of_an_inflated_body_holds_to_the_byte`      |
+//! | `inflate_free_bytes`      | `inflate.rs`, `a_small_body_may_have_any_ratio`                   |
+//! | `inflate_ratio_max`       | `inflate.rs`, `the_ratio_holds_to_the_byte`                       |
+//! | `zstd_ratio_max`          | `inflate.rs`, `the_ratio_holds_to_the_byte`                       |
 //! | `zstd_window_log_max`     | `inflate.rs`, `a_window_above_the_limit_is_refused`               |
 //! | `name_bytes_max`          | `CASES`; line protocol: `line_protocol.rs`, `limits_of_a_line_...` |
 //! | `string_bytes_max`        | `CASES`; line protocol: `line_protocol.rs`, `limits_of_a_line_...` |
