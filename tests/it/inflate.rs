@@ -222,7 +222,7 @@ fn zeros_of_a_ratio(encoding: Encoding, encode: fn(&[u8]) -> Vec<u8>) -> (usize,
     let len = |count: usize| encode(&vec![0; count]).len() - trailer;
     let is_it = |count: &usize| {
         let bytes = len(*count);
-        count % bytes == 0 && len(count - 1) == bytes && len(count + 1) == bytes
+        count.is_multiple_of(bytes) && len(count - 1) == bytes && len(count + 1) == bytes
     };
     let count = (1_000..20_000).find(is_it).expect("the ratio grows with the zeros");
     (count, count / len(count))

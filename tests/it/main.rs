@@ -34,6 +34,8 @@ mod faults;
 
 mod formats_agree;
 
+mod framing;
+
 mod gather;
 
 mod hostile;
