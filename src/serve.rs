@@ -2,10 +2,10 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use peristyle::accept::{Server, Tls, TlsFiles};
-use peristyle::access::Guard;
+use peristyle::access::{self, Guard};
 use peristyle::config::{Config, KnownRetries, Network};
 use peristyle::disk::LocalDisk;
 use peristyle::engine::{Engine, Options, RetryOptions};
@@ -19,20 +19,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the engine may take to answer the watchdog.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-const NO_TOKEN: &str = "no access token is defined, and more than this machine can reach --listen: \
-     make one by `peristyle token create NAME --allow admin` (--insecure-http does without)";
 
 /// Serves until a signal, then writes everything out.
 pub(crate) fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     config.check()?;
-    let guard = Guard::open(&config.data_dir)?;
-    if !guard.is_guarded() && config.is_exposed() {
-        if !config.insecure_http {
-            return Err(NO_TOKEN.into());
-        }
-        tracing::warn!("no access token is defined: whoever reaches this server may do everything");
-    }
     let tls = tls(config)?;
+    let guard = guard(config)?;
     let server = Server::bind(config.listen, config.shard_count())
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let starting = supervised::starting();
@@ -88,6 +80,27 @@ pub(crate) fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     joined?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Who is let in. Where more than this machine can reach the server and no token was ever defined,
+/// one is made, so that nobody can come first.
+fn guard(config: &Config) -> Result<Guard, Box<dyn Error>> {
+    let guard = Guard::open(&config.data_dir)?;
+    if guard.is_guarded() || !config.is_exposed() {
+        return Ok(guard);
+    }
+    if config.insecure_http {
+        tracing::warn!("no access token is defined: whoever reaches this server may do everything");
+        return Ok(guard);
+    }
+    #[expect(clippy::disallowed_methods, reason = "no engine runs yet, which tells the time")]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    if let Some(file) = access::create_first(&config.data_dir, now.as_secs())? {
+        let file = file.display();
+        tracing::warn!(%file, "no access token was defined: made one that may do everything; its \
+            secret is in this file, which you may remove once you have it");
+    }
+    Ok(Guard::open(&config.data_dir)?)
 }
 
 /// The certificates, if any are set.

@@ -23,6 +23,8 @@ use crate::disk::{self, Disk, LocalDisk, Lock};
 
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "tokens.json";
+/// Name of the file with the secret of the first token, in the data directory.
+pub const ADMIN_FILE_NAME: &str = "admin.token";
 const LOCK_NAME: &str = "tokens.lock";
 const TEMPORARY_NAME: &str = "tokens.json.new";
 const VERSION: u64 = 1;
@@ -222,20 +224,35 @@ impl TokenFile {
         written.map_err(|source| AccessError::Io { path, source })
     }
 
+    /// Keeps the secret of a token that is about to be the only one; returns the path of its file.
+    pub(super) fn keep_secret(&self, secret: &str) -> Result<PathBuf, AccessError> {
+        let path = self.directory.join(ADMIN_FILE_NAME);
+        let written =
+            write_new(&path, secret).and_then(|()| LocalDisk.sync_directory(&self.directory));
+        match written {
+            Ok(()) => Ok(path),
+            Err(source) => Err(AccessError::Io { path, source }),
+        }
+    }
+
     fn write(&self, temporary: &Path, tokens: &[Token]) -> io::Result<()> {
         let tokens: Vec<OwnedValue> = tokens.iter().map(to_json).collect();
         let text = json!({ "version": VERSION, "tokens": tokens }).encode_pp();
-        // One that a crash left may have another mode.
-        match fs::remove_file(temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file: File =
-            File::options().write(true).create_new(true).mode(MODE).open(temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
+        write_new(temporary, &text)?;
         fs::rename(temporary, self.directory.join(FILE_NAME))?;
         LocalDisk.sync_directory(&self.directory)
     }
+}
+
+/// Writes a line of text into a file that nobody else reads, and that was not there: one that a
+/// crash left is worth nothing, and may have another mode.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file: File = File::options().write(true).create_new(true).mode(MODE).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()
 }

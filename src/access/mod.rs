@@ -3,9 +3,10 @@
 //! ```text
 //! peristyle token create|revoke --> <data-dir>/tokens.json (0600) --> Guard, one for each shard:
 //!                                   SHA-256 of each secret            reads what has changed
+//! first start that others can reach --> the same, and <data-dir>/admin.token (0600): its secret
 //! ```
 //!
-//! A secret is 256 random bits and is shown once; only its SHA-256 is kept, which is enough against
+//! A secret is 256 random bits and is shown once, or put once where its owner finds it; only its SHA-256 is kept, which is enough against
 //! who reads the file: there is nothing to guess. A given secret is hashed and its hash compared
 //! with every kept one, in a time that does not depend on them.
 //!
@@ -22,11 +23,11 @@ mod file;
 mod guard;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-pub use file::{AccessError, FILE_NAME, load};
+pub use file::{ADMIN_FILE_NAME, AccessError, FILE_NAME, load};
 pub use guard::{Denied, Guard, Sender};
 
 use file::TokenFile;
@@ -35,6 +36,8 @@ use file::TokenFile;
 const SECRET_PREFIX: &str = "peristyle_";
 /// Random bytes of a secret.
 const SECRET_BYTES: usize = 32;
+/// Name of the token that [`create_first`] makes.
+const FIRST_NAME: &str = "first admin";
 /// Longest name of a token, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Tokens of a server, the revoked and expired ones included: a request is compared with each.
@@ -130,6 +133,34 @@ pub fn create(directory: &Path, grant: Grant) -> Result<(Token, String), AccessE
     if tokens.len() >= TOKENS_MAX {
         return Err(AccessError::TooMany { max: TOKENS_MAX });
     }
+    let (token, secret) = generate(grant)?;
+    tokens.push(token.clone());
+    file.replace(&tokens)?;
+    Ok((token, secret))
+}
+
+/// Makes the first token, which permits everything, and puts its secret into a file of its owner's;
+/// returns the path of that. `None`: a token is defined, or was; nothing is made then.
+///
+/// # Errors
+/// [`AccessError`]: what the file system says.
+pub fn create_first(directory: &Path, created_s: u64) -> Result<Option<PathBuf>, AccessError> {
+    let file = TokenFile::open(directory)?;
+    if !file.read()?.is_empty() {
+        return Ok(None);
+    }
+    let name = FIRST_NAME.to_owned();
+    let permissions = vec![Permission::Admin];
+    let grant = Grant { name, permissions, databases: Vec::new(), created_s, expires_s: None };
+    let (token, secret) = generate(grant)?;
+    // Before the token counts: a crash in between leaves a secret that is worth nothing.
+    let path = file.keep_secret(&secret)?;
+    file.replace(&[token])?;
+    Ok(Some(path))
+}
+
+/// A token and its secret.
+fn generate(grant: Grant) -> Result<(Token, String), AccessError> {
     let mut random = [0; SECRET_BYTES + 8];
     getrandom::fill(&mut random).map_err(|error| AccessError::Random { error: error.into() })?;
     let (secret, id) = random.split_at(SECRET_BYTES);
@@ -140,8 +171,6 @@ pub fn create(directory: &Path, grant: Grant) -> Result<(Token, String), AccessE
     });
     let id = id.iter().fold(0, |id, byte| id << 8 | u64::from(*byte)).max(1);
     let token = Token { id, grant, is_revoked: false, digest: digest(secret.as_bytes()) };
-    tokens.push(token.clone());
-    file.replace(&tokens)?;
     Ok((token, secret))
 }
 

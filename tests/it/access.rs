@@ -10,7 +10,9 @@ use std::process::{Command, Output};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use peristyle::accept::route::ROUTES;
-use peristyle::access::{self, AccessError, FILE_NAME, Grant, Guard, Permission, Token};
+use peristyle::access::{
+    self, ADMIN_FILE_NAME, AccessError, FILE_NAME, Grant, Guard, Permission, Token,
+};
 
 use crate::http::{row, write_paths};
 use crate::http_client::{Answer, Client, head};
@@ -536,4 +538,71 @@ fn a_server_is_not_open_to_a_network_by_mistake() {
         assert!(log.contains("expected an address of loopback") && log.contains("--insecure-http"));
     }
     assert!(fs::read_dir(directory.path()).expect("a directory").next().is_none());
+}
+
+#[test]
+fn the_first_token_is_made_once_for_its_owner_and_permits_everything() {
+    let mut live = Live::start();
+    let data_dir = live.directory.path().to_owned();
+    assert_eq!(live.client().post("/write?db=a", "m v=1").status, 204);
+    // What a crash before the token counted left, for all to read.
+    fs::write(data_dir.join(ADMIN_FILE_NAME), "half a secret").expect("a file");
+    let alone = none_starts();
+    let made = access::create_first(&data_dir, 1_700_000_000).expect("a token");
+    assert_eq!(made.as_deref(), Some(&*data_dir.join(ADMIN_FILE_NAME)));
+    let path = made.expect("a path");
+    let kept = fs::read_to_string(&path).expect("text");
+    let secret = kept.trim_end();
+    assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
+    let tokens = fs::read_to_string(data_dir.join(FILE_NAME)).expect("text");
+    assert!(!tokens.contains(secret) && tokens.contains("first admin"), "{tokens}");
+    // Not twice, not when it is revoked, not when its file is gone.
+    assert_eq!(access::create_first(&data_dir, 1_700_000_001).expect("none"), None);
+    assert_eq!(fs::read_to_string(&path).expect("text"), kept);
+    drop(alone);
+
+    let query = "/query?q=DROP+DATABASE+a";
+    assert_eq!(live.client().post(query, "").status, 401);
+    assert_eq!(live.client().request("POST", query, &bearer(secret), b"").status, 200);
+    live.restart(|_| {});
+    assert_eq!(write(&mut live.client(), secret), 204);
+    let id = access::load(&data_dir).expect("tokens").expect("a file")[0].id;
+    revoke(&live, id).expect("it is known");
+    fs::remove_file(&path).expect("it is there");
+    assert_eq!(access::create_first(&data_dir, 1_700_000_002).expect("none"), None);
+    assert!(!path.exists());
+    assert_eq!(write(&mut live.client(), secret), 401);
+}
+
+#[test]
+fn a_server_that_others_can_reach_names_the_file_of_its_first_token() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data_dir = directory.path().join("data");
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    fs::write(&certificate, made.cert.pem()).expect("a file");
+    fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
+    let [certificate, key] = [&certificate, &key].map(|path| path.to_str().expect("text"));
+    // An address for documentation (RFC 5737): no machine has it, so that nobody is let in.
+    let arguments =
+        ["serve", "--listen", "192.0.2.1:0", "--tls-cert", certificate, "--tls-key", key];
+    let path = data_dir.join(ADMIN_FILE_NAME);
+    for is_first in [true, false] {
+        let ended = run(&data_dir, &arguments);
+        let log = text(&ended.stderr);
+        assert!(log.contains("cannot listen on 192.0.2.1:0"), "{log}");
+        let names = log.matches(path.to_str().expect("text")).count();
+        assert_eq!(names, usize::from(is_first), "{log}");
+        let secret = fs::read_to_string(&path).expect("a secret");
+        assert!(secret.starts_with("peristyle_") && !log.contains(secret.trim_end()), "{log}");
+    }
+    let mut guard = Guard::open(&data_dir).expect("tokens");
+    let secret = fs::read(&path).expect("a secret").trim_ascii().to_vec();
+    let sender = guard.recognise(|| vec![secret], 1_700_000_000, |error| panic!("{error}"));
+    assert!(sender.expect("it is good").may(Permission::Admin, None));
+    // Said so, it is open, and no secret is made.
+    let open = directory.path().join("open");
+    let log = text(&run(&open, &["serve", "--listen", "192.0.2.1:0", "--insecure-http"]).stderr);
+    assert!(log.contains("whoever reaches this server may do everything"), "{log}");
+    assert!(!open.join(ADMIN_FILE_NAME).exists());
 }

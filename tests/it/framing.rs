@@ -25,7 +25,8 @@ struct Vector {
 /// A row, in one chunk.
 const CHUNKED: &str = "5\r\nm v=1\r\n0\r\n\r\n";
 /// What is smuggled: of five bytes of a body, or behind the end of one.
-const HIDDEN: &str = "0\r\n\r\nPOST /write?db=hidden HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n\
+const HIDDEN: &str = "0\r\n\r\n\
+    POST /write?db=hidden HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n\
     m v=2";
 
 /// Both see the end in the same place, and the connection goes on.
