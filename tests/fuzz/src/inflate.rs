@@ -53,6 +53,13 @@ pub fn run(input: &[u8]) {
         Err(WriteError::Client(ClientError::BrokenEncoding { what, byte, .. })) => {
             assert!(byte <= body.len());
             let expected = reference(encoding, body);
+            if encoding == Encoding::Zstd && expected.is_some() {
+                // By parts libzstd forgives a frame that ends in an empty block and is shorter than
+                // it says; in one piece it does not.
+                let whole = zstd::bulk::decompress(body, OUTPUT_BYTES_MAX + 1);
+                assert!(whole.is_err(), "{what:?} at {byte}");
+                return;
+            }
             assert_eq!(expected, None, "{encoding:?}, {what:?} at {byte}");
         }
         Err(other) => panic!("{other}"),
