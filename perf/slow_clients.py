@@ -194,6 +194,11 @@ async def measure(options, server, tls):
     length = int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE).group(1))
     tables = json.loads(await reader.readexactly(length))
     rows = tables["databases"][0]["measurements"][0]["rows"]
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE).group(1))
+    metrics = (await reader.readexactly(length)).decode()
+    counted = re.findall(r"^peristyle_(connections_\w+|accept_errors)_total (\d+)", metrics, re.M)
     writer.close()
     return {
         "script": "slow_clients",
@@ -203,6 +208,7 @@ async def measure(options, server, tls):
         "reaped_s": round(max(slow.last_s.values()), 2),
         "held_s": {kind: round(it, 2) for kind, it in slow.last_s.items()},
         "not_reaped": len(pending),
+        **{name: int(count) for name, count in counted},
         "good_bodies": bodies,
         "good_refused": refused,
         "rows_missing": max(0, bodies * 10 - rows),

@@ -6,7 +6,7 @@
 //! first start that others can reach --> the same, and <data-dir>/admin.token (0600): its secret
 //! ```
 //!
-//! A secret is 256 random bits and is shown once, or put once where its owner finds it; only its SHA-256 is kept, which is enough against
+//! A secret is 256 random bits and is shown once; only its SHA-256 is kept, which is enough against
 //! who reads the file: there is nothing to guess. A given secret is hashed and its hash compared
 //! with every kept one, in a time that does not depend on them.
 //!
