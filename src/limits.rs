@@ -29,6 +29,9 @@ pub struct Limits {
     pub columns_per_table_max: usize,
     /// Measurements of one database.
     pub tables_per_database_max: usize,
+    /// Days that the rows of one body may be of, the first of each measurement not counted: each
+    /// day of each measurement becomes a file.
+    pub days_per_body_max: usize,
     /// Databases of one server.
     pub databases_max: usize,
     /// Nesting of MessagePack containers, the outermost being 1.
@@ -64,6 +67,7 @@ impl Limits {
         line_bytes_max: 4 << 20,
         columns_per_table_max: 4096,
         tables_per_database_max: 10_000,
+        days_per_body_max: 1_000,
         databases_max: 1_000,
         msgpack_depth_max: 8,
         json_depth_max: 16,

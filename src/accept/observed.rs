@@ -46,6 +46,7 @@ pub const ROW_REASONS: &[&str] = &[
     "string_too_long",
     "syntax",
     "too_many_columns",
+    "too_many_days",
     "too_many_measurements",
     "unsigned_too_large",
     "value",
@@ -109,6 +110,7 @@ fn append_reason(error: &AppendError) -> &'static str {
         AppendError::RoleConflict { .. } => "role_conflict",
         AppendError::StringTooLong { .. } => "string_too_long",
         AppendError::TooManyColumns { .. } => "too_many_columns",
+        AppendError::TooManyDays { .. } => "too_many_days",
         AppendError::TooManyTables { .. } => "too_many_measurements",
         AppendError::UnsignedTooLarge { .. } => "unsigned_too_large",
     }

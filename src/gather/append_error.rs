@@ -67,6 +67,11 @@ pub enum AppendError {
         /// The limit.
         max: usize,
     },
+    /// The body has rows of `limits.days_per_body_max` days beside the first of each measurement.
+    TooManyDays {
+        /// The limit.
+        max: usize,
+    },
     /// The database has `limits.tables_per_database_max` measurements.
     TooManyTables {
         /// The limit.
@@ -127,6 +132,11 @@ impl fmt::Display for AppendError {
             Self::TooManyColumns { max } => {
                 write!(f, "too many columns: the measurement has {max}")
             }
+            Self::TooManyDays { max } => write!(
+                f,
+                "too many days: expected rows of at most {max} in one body, beside the first day \
+                 of each measurement"
+            ),
             Self::TooManyTables { max } => {
                 write!(f, "too many measurements: the database has {max}")
             }

@@ -1,13 +1,16 @@
 //! The tables of one shard, by database and measurement, and the undoing of a whole body.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use super::days::Days;
 use super::registry::{Measurement, Registry};
 use super::series::SeriesIndex;
 use super::series_cache::SeriesCache;
@@ -70,6 +73,8 @@ pub struct Database {
     /// Tables that no row was ever committed to, free for another name.
     spare: Vec<TableIndex>,
     cache: SeriesCache,
+    /// Further days that the rows of the open write may be of.
+    days_left: Rc<Cell<usize>>,
     atomicity: Atomicity,
     /// The tables of the open write; `is_touched[i]` says whether table `i` is among them.
     touched: Vec<Touched>,
@@ -91,6 +96,7 @@ impl Database {
             hasher: RandomState::default(),
             spare: Vec::new(),
             cache: SeriesCache::default(),
+            days_left: Rc::default(),
             atomicity: Atomicity::Rows,
             touched: Vec::new(),
             is_touched: Vec::new(),
@@ -144,7 +150,11 @@ impl Database {
         if !is_known && self.tables.len() >= max && self.spare.is_empty() {
             return Err(AppendError::TooManyTables { max });
         }
-        let table = TableBuilder::new(Arc::clone(&self.registry), measurement);
+        let table = TableBuilder::new(
+            Arc::clone(&self.registry),
+            measurement,
+            Days::new(Rc::clone(&self.days_left)),
+        );
         let at = match self.spare.pop() {
             Some(TableIndex(at)) => at,
             None => self.tables.len(),
@@ -179,7 +189,7 @@ impl Database {
     #[cold]
     fn touch(&mut self, table: TableIndex) {
         let Some(builder) = self.tables.get_mut(table.0) else { return };
-        builder.atomicity = self.atomicity;
+        builder.begin_write(self.atomicity);
         if builder.row_count() == 0 {
             builder.reserve();
         }
@@ -260,6 +270,7 @@ impl Database {
     pub fn begin_write(&mut self, atomicity: Atomicity) {
         self.undo_open_write();
         self.atomicity = atomicity;
+        self.days_left.set(self.registry.limits().days_per_body_max);
     }
 
     fn undo_open_write(&mut self) {

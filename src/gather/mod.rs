@@ -10,6 +10,8 @@ mod column_builder;
 
 mod database;
 
+mod days;
+
 mod key_shape;
 
 mod registry;

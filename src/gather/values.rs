@@ -181,6 +181,11 @@ impl TimeValues {
         self.us.reserve(self.expected);
     }
 
+    /// Microseconds of the rows from `start` on.
+    pub(super) fn since(&self, start: usize) -> &[i64] {
+        self.us.get(start..).unwrap_or_default()
+    }
+
     /// Whether a row from `start` on has this time, to the microsecond.
     pub(super) fn has(&self, start: usize, us: i64) -> bool {
         self.us.get(start..).is_some_and(|times| times.contains(&us))

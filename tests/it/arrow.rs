@@ -19,7 +19,7 @@ use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{DictionaryHandling, FileWriter, IpcWriteOptions, StreamWriter};
 use arrow_schema::{DataType, Field, Schema};
 use peristyle::decode::ipc::{self, Parameters, WHOLE_ROWS_MIN};
-use peristyle::decode::{Context, Precision, Report};
+use peristyle::decode::{Context, Precision, Rejection, Report};
 use peristyle::gather::Atomicity;
 use peristyle::limits::Limits;
 use peristyle::persist::parquet_file::{About, encode};
@@ -389,6 +389,30 @@ fn rows_keep_their_order_whatever_way_they_are_taken() {
     let chunks = shard.registry.measurements(None)[0].rows();
     assert_eq!(chunks, u64::try_from(last).unwrap() + 1);
     assert_eq!(values_of(&mut shard), (0..=last).collect::<Vec<_>>());
+}
+
+/// Rows that come whole, as a run and one by one: days are counted in all of them.
+#[test]
+fn days_of_whole_rows_are_counted() {
+    let limits = Limits { days_per_body_max: 2, ..Limits::DEFAULT };
+    for rows in [24, 4 * WHOLE_ROWS_MIN] {
+        for (days, rejected) in [(2, 0), (3, 0), (4, rows / 4)] {
+            let day_us = 24 * 60 * 60 * 1_000_000;
+            let us = (0..rows).map(|row| i64::try_from(row * days / rows).unwrap() * day_us);
+            let times = PrimitiveArray::<TimestampMicrosecondType>::from_iter_values(us);
+            let columns = || vec![column("time", Arc::new(times.clone())), filler(rows)];
+            let mut shard = Shard::with(limits, Unsigned::Int64, Vec::new());
+            let setup = Setup { limits, ..Setup::default() };
+            for _ in 0..2 {
+                let report = write(&mut shard, &setup, stream(&[batch(columns())], None));
+                let expected = (rows as u64 - rejected as u64, rejected as u64);
+                assert_eq!((report.accepted, report.rejected), expected, "{days} days");
+                let last = |it: &Rejection| it.line > expected.0;
+                assert!(report.rejections.iter().all(last), "the last day is refused");
+            }
+            assert_eq!(shard.rows().len(), 2 * (rows - rejected));
+        }
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! | `line_bytes_max`          | `line_protocol.rs`, `limits_of_a_line_are_exact`                  |
 //! | `columns_per_table_max`   | `CASES`                                                           |
 //! | `tables_per_database_max` | `CASES`                                                           |
+//! | `days_per_body_max`       | `CASES`; whole rows of Arrow: `days_of_whole_rows_are_counted`    |
 //! | `databases_max`           | `a_database_too_many_is_refused_however_it_is_named`              |
 //! | `msgpack_depth_max`       | `CASES`; by its default: `msgpack.rs`                             |
 //! | `json_depth_max`          | `CASES`                                                           |
@@ -42,8 +43,9 @@ use rmpv::Value as Tree;
 
 use crate::json_bodies;
 use crate::lines::received;
-use crate::live::Live;
+use crate::live::{Live, read_rows};
 use crate::msgpack_bodies::{array, encode, map};
+use crate::restart;
 use crate::support::Shard;
 
 /// Limits small enough to reach, of short names and of names beyond a window of prediction.
@@ -53,6 +55,7 @@ const SMALL: [Limits; 2] = [
         string_bytes_max: 10,
         columns_per_table_max: 4,
         tables_per_database_max: 3,
+        days_per_body_max: 3,
         msgpack_depth_max: 5,
         json_depth_max: 6,
         json_marks_max: 200,
@@ -63,6 +66,7 @@ const SMALL: [Limits; 2] = [
         string_bytes_max: 300,
         columns_per_table_max: 70,
         tables_per_database_max: 20,
+        days_per_body_max: 40,
         msgpack_depth_max: 9,
         json_depth_max: 12,
         json_marks_max: 1_000,
@@ -139,6 +143,12 @@ const TABLES: Case = Case {
     max: |limits| limits.tables_per_database_max,
     reason: |max| format!("too many measurements: the database has {max}"),
     ..COLUMNS
+};
+
+const DAYS: Case = Case {
+    max: |limits| limits.days_per_body_max,
+    reason: |max| format!("too many days: expected rows of at most {max} in one body, beside"),
+    ..LINES
 };
 
 const DEPTH: Case = Case {
@@ -250,6 +260,55 @@ const CASES: &[Case] = &[
             (rows.collect::<Vec<_>>().concat(), n as u64)
         },
         ..TABLES
+    },
+    Case {
+        name: "days of a measurement",
+        piece: |n| (lines(n + 1, |at| format!("m f=1 {}\n", day_ns(at))), n as u64 + 1),
+        ..DAYS
+    },
+    Case {
+        name: "days before 1970 and after, by their ends",
+        piece: |n| {
+            let line = |at| {
+                let begin = day_ns(at) - 19_678 * DAY_NS;
+                format!("m f=1 {begin}\nm f=2 {}\n", begin + DAY_NS - 1)
+            };
+            (lines(n + 1, line), 2 * (n as u64 + 1))
+        },
+        refused: 2,
+        ..DAYS
+    },
+    Case {
+        name: "days of three measurements",
+        piece: |n| {
+            let line = |at| format!("m{} f=1 {}\n", at % 3, day_ns(at));
+            (lines(n + 3, line), n as u64 + 3)
+        },
+        ..DAYS
+    },
+    Case {
+        name: "days of rows",
+        piece: |n| {
+            let rows = (0..=n).map(|at| {
+                let time = ("t", Tree::from(day_ns(at)));
+                encode(&map([("m", "m".into()), ("fields", map([("v", 1.into())])), time]))
+            });
+            (rows.collect::<Vec<_>>().concat(), n as u64 + 1)
+        },
+        format: Format::MessagePack,
+        ..DAYS
+    },
+    Case {
+        name: "days of columns",
+        piece: |n| (encode(&days_of_columns(n + 1)), n as u64 + 1),
+        format: Format::MessagePack,
+        ..DAYS
+    },
+    Case {
+        name: "days of json columns",
+        piece: |n| json(&days_of_columns(n + 1), n as u64 + 1),
+        format: Format::Json,
+        ..DAYS
     },
     Case {
         name: "a row in arrays",
@@ -370,6 +429,20 @@ const CASES: &[Case] = &[
     },
 ];
 
+const DAY_NS: i64 = 24 * 60 * 60 * 1_000_000_000;
+
+/// The beginning of a day for each `at`.
+fn day_ns(at: usize) -> i64 {
+    (19_676 + i64::try_from(at).expect("a small number")) * DAY_NS
+}
+
+/// One item of a row for each of so many days.
+fn days_of_columns(days: usize) -> Tree {
+    let (times, values) = ((0..days).map(day_ns), vec![1.5; days]);
+    let columns = map([("time", array(times)), ("v", array(values))]);
+    map([("m", "m".into()), ("columns", columns)])
+}
+
 fn text(length: usize) -> String {
     "x".repeat(length)
 }
@@ -457,6 +530,65 @@ fn limits_hold_to_the_last_byte_and_name_themselves() {
 
 fn reasons(report: &Report) -> Vec<String> {
     report.rejections.iter().map(|it| it.reason.to_string()).collect()
+}
+
+#[test]
+fn a_body_has_its_days_whatever_others_had() {
+    let limits = Limits { days_per_body_max: 2, ..Limits::DEFAULT };
+    let mut shard = shard(limits);
+    for first in [0, 3, 100] {
+        let body = |days: usize| lines_of_days(first, days).into_bytes();
+        assert_eq!(write(&mut shard, Format::LineProtocol, &body(3)).rejected, 0);
+        assert_eq!(write(&mut shard, Format::LineProtocol, &body(5)).rejected, 2);
+    }
+    assert_eq!(shard.rows().len(), 18);
+}
+
+/// A line of each of so many days.
+fn lines_of_days(first: usize, days: usize) -> String {
+    let line = |at| format!("m f={at} {}\n", day_ns(at));
+    (first..first + days).map(line).collect()
+}
+
+#[test]
+fn a_row_that_is_refused_takes_no_day() {
+    let limits = Limits { days_per_body_max: 1, ..Limits::DEFAULT };
+    let mut one = shard(limits);
+    let mut two = Shard::of(Arc::clone(&one.registry));
+    // Another shard knows `b` as something else, which this one sees at the commit.
+    assert_eq!(write(&mut two, Format::LineProtocol, b"m a=1\n").accepted, 1);
+    assert_eq!(write(&mut one, Format::LineProtocol, b"m a=1\n").accepted, 1);
+    assert_eq!(write(&mut two, Format::LineProtocol, b"m b=\"x\"\n").accepted, 1);
+    let [first, second, third] = [0, 1, 2].map(day_ns);
+    let body = format!("m a=1 {first}\nm b=1 {second}\nm a=2 {third}\nm a=3 {second}\n");
+    let report = write(&mut one, Format::LineProtocol, body.as_bytes());
+    let lines: Vec<u64> = report.rejections.iter().map(|it| it.line).collect();
+    assert_eq!((report.accepted, lines), (2, vec![2, 4]));
+}
+
+#[test]
+fn a_replay_refuses_the_days_that_were_refused() {
+    let limits = Limits { days_per_body_max: 2, ..Limits::DEFAULT };
+    let live = Live::start_with(|options| options.limits = limits);
+    let columns = encode(&days_of_columns(5));
+    for round in 0..3 {
+        let lines = lines_of_days(3 * round, 5) + "n f=1 7\n";
+        let answer = live.post("/write?db=a", lines);
+        assert_eq!(answer.status, 400);
+        assert_eq!(answer.body.matches("\"line_number\"").count(), 2, "{answer:?}");
+        let answer = live.post("/api/v1/write/msgpack?db=b", &columns);
+        assert_eq!(answer.header("x-peristyle-rejected"), Some("2"), "{answer:?}");
+        if round == 1 {
+            // Days and columns that the next replay has from the log.
+            assert_eq!(live.post("/api/v1/flush", "").status, 200);
+        }
+    }
+    let killed = restart::killed(&live);
+    restart::recover(&killed, |options| options.limits = limits);
+    for database in ["a", "b"] {
+        assert_eq!(read_rows(killed.path(), database), live.rows(database));
+    }
+    assert_eq!((live.rows("a").len(), live.rows("b").len()), (12, 9));
 }
 
 #[test]

@@ -37,6 +37,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::column_builder::{ColumnBuilder, Values};
+use super::days::Days;
 use super::key_shape::{KEY_WINDOW, KeyShapes, Predicted};
 use super::registry::{Measurement, Registry};
 use super::series::{SeriesIndex, SeriesSet, TagKey};
@@ -82,11 +83,13 @@ pub struct TableBuilder {
     shapes: KeyShapes,
     /// Rows of the open write that came whole, in order; each stands before the row it names.
     wholes: Vec<Whole>,
+    /// Of the open write.
+    days: Days,
     pub(super) atomicity: Atomicity,
 }
 
 impl TableBuilder {
-    pub(super) fn new(registry: Arc<Registry>, measurement: Arc<Measurement>) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, measurement: Arc<Measurement>, days: Days) -> Self {
         Self {
             registry,
             measurement,
@@ -105,6 +108,7 @@ impl TableBuilder {
             has_tag_in_field: false,
             shapes: KeyShapes::default(),
             wholes: Vec::new(),
+            days,
             atomicity: Atomicity::Rows,
         }
     }
@@ -214,11 +218,12 @@ impl TableBuilder {
     ///
     /// # Errors
     /// `KindConflict` or `RoleConflict` when another shard met a name of this row first,
-    /// `TooManyTables`; the row is rolled back then.
+    /// `TooManyTables`, `TooManyDays`; the row is rolled back then.
     #[inline(always)]
     pub fn commit_row(&mut self, time: Timestamp) -> Result<SeriesIndex, AppendError> {
-        if self.pending.len() != self.row_pending || !self.is_adopted {
-            self.commit_pending()?;
+        if self.pending.len() != self.row_pending || !self.is_adopted || !self.days.is_last(time.us)
+        {
+            self.commit_first(time)?;
         }
         let series = if self.row_tags.is_empty() {
             self.row_series
@@ -239,6 +244,24 @@ impl TableBuilder {
         self.shapes
             .commit(|column| columns.get(column.as_usize()).is_some_and(|it| it.kind().is_some()));
         Ok(series)
+    }
+
+    /// What a row does at its commit that widened the table, or is the first of its day.
+    #[cold]
+    fn commit_first(&mut self, time: Timestamp) -> Result<(), AppendError> {
+        let Some(looked) = self.days.look(&[time.us]) else {
+            self.rollback_row();
+            return Err(self.too_many_days());
+        };
+        if self.pending.len() != self.row_pending || !self.is_adopted {
+            self.commit_pending()?;
+        }
+        self.days.commit(looked);
+        Ok(())
+    }
+
+    fn too_many_days(&self) -> AppendError {
+        AppendError::TooManyDays { max: self.registry.limits().days_per_body_max }
     }
 
     /// What a row that widened the table does at its commit.
@@ -290,6 +313,12 @@ impl TableBuilder {
         self.row_series = SeriesIndex::NONE;
         self.has_tag_in_field = false;
         self.shapes.rollback();
+    }
+
+    /// Starts what is counted for one body.
+    pub(super) fn begin_write(&mut self, atomicity: Atomicity) {
+        self.atomicity = atomicity;
+        self.days.begin();
     }
 
     /// Starts a row's bookkeeping that outlives its commit.

@@ -73,7 +73,7 @@ impl TableBuilder {
     /// Commits a run of `count` rows.
     ///
     /// # Errors
-    /// As [`Self::commit_row`].
+    /// As [`Self::commit_row`], of which one row is enough.
     ///
     /// # Panics
     /// When a column was given more than `count` values, or the times are not `count`: a bug of
@@ -86,9 +86,14 @@ impl TableBuilder {
         }
         assert!(self.times.len() == rows, "a run of {count} rows gave another number of times");
         assert!(self.series_rows.len() <= rows, "a run of {count} rows gave more series");
+        let Some(looked) = self.days.look(self.times.since(self.rows)) else {
+            self.rollback_row();
+            return Err(self.too_many_days());
+        };
         if !self.pending.is_empty() || !self.is_adopted {
             self.commit_pending()?;
         }
+        self.days.commit(looked);
         self.rows = rows;
         self.shapes.rollback();
         Ok(())

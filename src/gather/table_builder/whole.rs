@@ -108,8 +108,8 @@ impl TableBuilder {
 
     /// Appends rows that become a chunk as they are, behind all rows committed before.
     ///
-    /// `None` when a column has another kind or role than its array, or cannot be made; the caller
-    /// rolls back and appends the rows in another way.
+    /// `None` when a column has another kind or role than its array, or cannot be made, or the rows
+    /// are of too many days; the caller rolls back and appends the rows in another way.
     ///
     /// # Panics
     /// When the arrays do not have one length: a bug of the decoder.
@@ -130,6 +130,10 @@ impl TableBuilder {
             }
             (column.kind() == Some(kind) && column.role == role).then_some(())?;
         }
+        let looked = self.days.look(match &times {
+            WholeTimes::Us(us) => us,
+            WholeTimes::Values(values) => values.since(0),
+        })?;
         if !self.pending.is_empty() || !self.is_adopted {
             self.commit_pending().ok()?;
         }
@@ -152,6 +156,7 @@ impl TableBuilder {
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), whole);
         #[expect(clippy::expect_used, reason = "the types were compared; see # Panics")]
         let batch = batch.expect("arrays of one length");
+        self.days.commit(looked);
         self.wholes.push(Whole { before: self.rows, batch, bytes });
         self.shapes.rollback();
         Some(())
