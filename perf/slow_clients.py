@@ -9,7 +9,7 @@ byte of a head in 10 s, half a body, and half a TLS hello (to a second server th
 --tls-cert and --tls-key; bytes that are no HTTP otherwise). Counts how long the server lets each of
 them hold on: at most 35 s. --descriptors limits the server's own. Good traffic is a process of its
 own, so that it does not wait for the slow ones. Every good body must be
-stored. Prints one line of JSON.
+stored. --first has server and good traffic scheduled before all else. Prints one line of JSON.
 """
 
 import argparse
@@ -34,11 +34,18 @@ HALF_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)
 SOURCES = [f"127.0.0.{at}" for at in range(2, 6)]
 
 
+def go_first():
+    """Before all else on the machine, as if the slow clients were on another one."""
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+
 class Server:
-    def __init__(self, binary, directory, descriptors, more=()):
+    def __init__(self, binary, directory, descriptors, more=(), is_first=False):
         command = [binary, "--listen", "127.0.0.1:0", "--data-dir", str(directory), *more]
 
         def limit():
+            if is_first:
+                go_first()
             if descriptors:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
@@ -57,6 +64,10 @@ class Server:
     def rss_mib(self):
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+)", text).group(1)) / 1024
+
+    def cpu_s(self):
+        text = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(text[11]) + int(text[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self):
         self.process.terminate()
@@ -113,7 +124,9 @@ class Good:
             await asyncio.sleep(0.02)
 
 
-def good_traffic(port, over, results):
+def good_traffic(port, over, results, is_first):
+    if is_first:
+        go_first()
     good = Good(port)
     asyncio.run(good.run(over))
     results.send((good.answers, good.bodies, good.refused))
@@ -167,9 +180,13 @@ def percentile(values, share):
 
 async def measure(options, server, tls):
     over, (results, sender) = multiprocessing.Event(), multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.Process(target=good_traffic, args=(server.port, over, sender))
+    arguments = (server.port, over, sender, options.first)
+    process = multiprocessing.Process(target=good_traffic, args=arguments)
     process.start()
-    await asyncio.sleep(2 + options.seconds)
+    await asyncio.sleep(2)
+    cpu_s = [server.cpu_s()]
+    await asyncio.sleep(options.seconds)
+    cpu_s.append(server.cpu_s())
     slow, begin = Slow(), time.monotonic()
     tasks = []
     for at in range(options.connections):
@@ -180,6 +197,7 @@ async def measure(options, server, tls):
         if at % 200 == 199:
             await asyncio.sleep(0.02)
     opened_s = time.monotonic() - begin
+    cpu_s.append(server.cpu_s())
     done, pending = await asyncio.wait(tasks, timeout=90)
     end = time.monotonic()
     over.set()
@@ -204,6 +222,8 @@ async def measure(options, server, tls):
         "script": "slow_clients",
         "connections": options.connections,
         "descriptors": options.descriptors,
+        "durability": options.durability,
+        "first": options.first,
         "opened_s": round(opened_s, 2),
         "reaped_s": round(max(slow.last_s.values()), 2),
         "held_s": {kind: round(it, 2) for kind, it in slow.last_s.items()},
@@ -215,6 +235,11 @@ async def measure(options, server, tls):
         "answer_ms_p50": [percentile(alone, 0.5), percentile(beside, 0.5)],
         "answer_ms_p99": [percentile(alone, 0.99), percentile(beside, 0.99)],
         "p99_ratio": round(percentile(beside, 0.99) / percentile(alone, 0.99), 2),
+        # Of one core: alone, and while the slow ones come.
+        "server_cpu": [
+            round((cpu_s[1] - cpu_s[0]) / options.seconds, 2),
+            round((cpu_s[2] - cpu_s[1]) / opened_s, 2),
+        ],
         "rss_mib": round(server.rss_mib(), 1),
     }
 
@@ -226,17 +251,21 @@ def main():
     parser.add_argument("--connections", type=int, default=10_000)
     parser.add_argument("--descriptors", type=int, default=0, help="0: those of this process")
     parser.add_argument("--seconds", type=float, default=15, help="good traffic alone")
+    parser.add_argument("--durability", default="fsync", help="os: without the disk's own pauses")
+    parser.add_argument("--first", action="store_true", help="for a machine that others use")
     parser.add_argument("--tls-cert")
     parser.add_argument("--tls-key")
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     directory = Path(tempfile.mkdtemp(prefix="peristyle-perf-", dir=options.scratch))
-    server = Server(options.binary, directory / "data", options.descriptors)
+    durability = ["--durability", options.durability]
+    limits = (options.descriptors, durability, options.first)
+    server = Server(options.binary, directory / "data", *limits)
     tls = None
     if options.tls_cert:
-        files = ["--tls-cert", options.tls_cert, "--tls-key", options.tls_key]
-        tls = Server(options.binary, directory / "tls", options.descriptors, files)
+        files = [*durability, "--tls-cert", options.tls_cert, "--tls-key", options.tls_key]
+        tls = Server(options.binary, directory / "tls", options.descriptors, files, options.first)
     try:
         figures = asyncio.run(measure(options, server, tls))
     finally:
