@@ -137,7 +137,10 @@ pub enum BusyReason {
     /// the server stops.
     JournalFailed,
     /// Bodies in flight and rows not yet written fill the memory budget.
-    MemoryFull,
+    MemoryFull {
+        /// When there may be room again, in seconds: an estimate, at least 1.
+        retry_after_s: u16,
+    },
     /// The server is stopping.
     ShuttingDown,
 }
@@ -284,7 +287,7 @@ impl fmt::Display for BusyReason {
             Self::BodyTimeout => "the body did not arrive in time",
             Self::DiskFull => "the disk is full: the server is read-only until there is room",
             Self::JournalFailed => "the journal failed: the rows may be stored or not",
-            Self::MemoryFull => "the memory budget is used up: try again later",
+            Self::MemoryFull { .. } => "the memory budget is used up: try again later",
             Self::ShuttingDown => "the server is shutting down",
         })
     }

@@ -124,6 +124,9 @@ pub struct Stats {
     pub connections_refused: Counter,
     /// Connections that ended before their TLS handshake did.
     pub handshake_errors: Counter,
+    /// How long bodies waited for room in memory, in vain or not; those that did not wait are not
+    /// counted.
+    pub admission_waits: Durations,
     /// Files that became visible.
     pub files_published: Counter,
     /// Rows in them.

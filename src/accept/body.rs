@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Buffers are taken from a pool of the shard and put back, so that a steady load allocates
-//! nothing. What a body may hold is admitted by the engine before it is read.
+//! nothing. What a body may hold is admitted by the engine before it is read, with what it will come
+//! to by an estimate; what goes beyond that is admitted as it comes.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use hyper::body::{Body, Bytes, Incoming};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::peers::Request;
-use crate::engine::{Admission, Engine};
+use crate::engine::{Admission, Engine, Tenant};
 use crate::error::{BusyReason, ClientError, WriteError};
 use crate::limits::Timeouts;
 
@@ -27,8 +28,12 @@ const POOL_COUNT_MAX: usize = 32;
 const POOL_BYTES_MAX: usize = 8 << 20;
 /// Allocated at once for a body that says how long it is; more only as it arrives.
 const DECLARED_BYTES_MAX: usize = 4 << 20;
-/// Admitted at once for a body that does not say how long it is.
-const ADMITTED_BYTES_MIN: usize = 64 << 10;
+/// Admitted at least, at once and when a body grows.
+const ADMITTED_BYTES_MIN: usize = 16 << 10;
+/// What a byte on the wire is expected to come to: itself and the rows made of it.
+const PLAIN_PRICE: usize = 2;
+/// As above, where it is one of eight, as agents compress: itself, eight, and the rows of eight.
+const COMPRESSED_PRICE: usize = 17;
 /// How long the rest of a refused body is read and dropped.
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 /// Bodies below this are never worth keeping.
@@ -79,26 +84,56 @@ impl Drop for Pooled {
 /// What one request holds of the engine's memory budget; its drop gives all of it back.
 pub(super) struct Account<'a> {
     engine: &'a Engine,
-    admissions: Vec<Admission>,
-    bytes: usize,
+    /// Who waits for room; `None`: a form, which does not wait.
+    tenant: Option<Tenant<'a>>,
+    /// What a byte on the wire is expected to come to.
+    price: usize,
+    admission: Option<Admission>,
 }
 
 impl<'a> Account<'a> {
-    pub(super) fn new(engine: &'a Engine) -> Self {
-        Self { engine, admissions: Vec::new(), bytes: 0 }
+    /// Of a body of rows, which may be compressed.
+    pub(super) fn of_rows(engine: &'a Engine, tenant: Tenant<'a>, is_compressed: bool) -> Self {
+        let price = if is_compressed { COMPRESSED_PRICE } else { PLAIN_PRICE };
+        Self { engine, tenant: Some(tenant), price, admission: None }
     }
 
-    /// Holds at least `bytes` in all.
+    /// Of a form of some kilobytes.
+    pub(super) fn of_form(engine: &'a Engine) -> Self {
+        Self { engine, tenant: None, price: 1, admission: None }
+    }
+
+    /// Makes room for a body of which `bytes` are declared; waits for it, but for a form.
+    ///
+    /// # Errors
+    /// [`BusyReason::MemoryFull`].
+    async fn begin(&mut self, bytes: usize) -> Result<(), WriteError> {
+        let bytes = bytes.max(ADMITTED_BYTES_MIN);
+        self.admission = Some(match self.tenant.take() {
+            Some(tenant) => self.engine.admit(tenant, bytes, self.price).await?,
+            None => self.engine.admit_form(bytes)?,
+        });
+        Ok(())
+    }
+
+    /// Holds at least `bytes` in all; does not wait.
     ///
     /// # Errors
     /// [`BusyReason::MemoryFull`].
     pub(super) fn hold(&mut self, bytes: usize) -> Result<(), WriteError> {
-        if bytes > self.bytes {
-            let more = (bytes - self.bytes).max(ADMITTED_BYTES_MIN);
-            self.admissions.push(self.engine.admit(more)?);
-            self.bytes += more;
+        match &mut self.admission {
+            Some(admission) if bytes > admission.bytes() => {
+                admission.grow(bytes.max(admission.bytes() + ADMITTED_BYTES_MIN))
+            }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Holds `bytes` at most: the rows are accounted where they are.
+    pub(super) fn keep(&mut self, bytes: usize) {
+        if let Some(admission) = &mut self.admission {
+            admission.shrink(bytes);
+        }
     }
 }
 
@@ -127,7 +162,7 @@ impl Arrival {
         if declared > max {
             return Err(ClientError::BodyTooLarge { max }.into());
         }
-        account.hold(declared.max(1))?;
+        account.begin(declared).await?;
         received.reserve(declared.min(DECLARED_BYTES_MAX) + SLACK);
         let began = Instant::now();
         let reading = self.request.reading();

@@ -4,6 +4,7 @@
 //! declared length and room in memory. A refused body is read and dropped within bounds, so that
 //! the client sees the answer and can use its connection again.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -25,7 +26,7 @@ use super::{credentials, databases, page, query, refusals, status};
 use crate::access::{Guard, Permission, Sender};
 use crate::durability::Durability;
 use crate::engine::{
-    Encoding, Engine, Format, Inflater, ReceivedBody, Report, Shard, WriteRequest,
+    Encoding, Engine, Format, Inflater, ReceivedBody, Report, Shard, Tenant, WriteRequest,
 };
 use crate::error::{ClientError, WriteError};
 use crate::limits::Timeouts;
@@ -325,7 +326,7 @@ async fn run_query(
     arrival: &mut Arrival,
 ) -> Result<Answer, WriteError> {
     let engine = &*context.engine;
-    let mut account = Account::new(engine);
+    let mut account = Account::of_form(engine);
     let mut form = context.pool.take();
     let max = query::QUERY_BYTES_MAX;
     arrival.gather(&mut form.bytes, max, &mut account).await?;
@@ -345,7 +346,7 @@ async fn configure_databases(
     arrival: &mut Arrival,
 ) -> Result<Answer, WriteError> {
     let engine = &*context.engine;
-    let mut account = Account::new(engine);
+    let mut account = Account::of_form(engine);
     let mut body = context.pool.take();
     let max = databases::BODY_BYTES_MAX;
     arrival.gather(&mut body.bytes, max, &mut account).await?;
@@ -369,7 +370,12 @@ async fn write(
         Some(value) => Some(Encoding::from_header(&String::from_utf8_lossy(value.as_bytes()))?),
         None => None,
     };
-    let mut account = Account::new(&context.engine);
+    let tenant = match sender.id() {
+        0 => Tenant::Database(Cow::Borrowed(target.database.as_str())),
+        id => Tenant::Token(id),
+    };
+    let is_compressed = encoding.is_some_and(|it| it != Encoding::Identity);
+    let mut account = Account::of_rows(&context.engine, tenant, is_compressed);
     let mut received = match dialect.format() {
         Format::Arrow => context.pool.take_for(arrival.incoming.size_hint().lower()),
         _ => context.pool.take(),
@@ -415,6 +421,7 @@ async fn write(
         encoding,
         inflated: &mut inflated.bytes,
     };
+    let kept = body.received.len();
     let written = context.shard.borrow_mut().write(&request, place, body, |report, body| {
         stats.rows_accepted.add(report.accepted);
         stats.rows_rejected.add(report.rejected);
@@ -424,6 +431,7 @@ async fn write(
         answer
     })?;
     drop(inflated);
+    account.keep(kept);
     if target.no_sync {
         return Ok(response::with_durability(written.in_memory(), Durability::Memory));
     }

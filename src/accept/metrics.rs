@@ -233,6 +233,11 @@ impl Numbers {
         ];
         let help = "Accounted memory by what it is for";
         to.gauges("memory_used", help, BYTES, "part", parts.map(|(part, it)| (part, it as u64)))?;
+        let help = "Bodies that wait for room in memory";
+        to.gauge("admissions_waiting", help, None, memory.waiting as u64)?;
+        let help = "How long bodies waited for room in memory, if they did";
+        let waits = &self.engine.stats().admission_waits;
+        to.durations("admission_wait", help, None, [("", waits)])?;
         if let Some(bytes) = memory.resident {
             let help = "Memory of the process, as the system counts it";
             to.gauge("process_resident_memory", help, BYTES, bytes)?;

@@ -125,7 +125,7 @@ pub(super) fn request_reason(error: &WriteError) -> &'static str {
             BusyReason::BodyTimeout => "body_timeout",
             BusyReason::DiskFull => "disk_full",
             BusyReason::JournalFailed => "journal_failed",
-            BusyReason::MemoryFull => "memory_full",
+            BusyReason::MemoryFull { .. } => "memory_full",
             BusyReason::ShuttingDown => "shutting_down",
         },
         WriteError::Server(error) => match error {

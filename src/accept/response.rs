@@ -187,7 +187,8 @@ fn client_status(dialect: Option<Dialect>, cause: &ClientError) -> StatusCode {
 
 fn retry_after_seconds(reason: BusyReason) -> u16 {
     match reason {
-        BusyReason::BodyTimeout | BusyReason::MemoryFull => 1,
+        BusyReason::BodyTimeout => 1,
+        BusyReason::MemoryFull { retry_after_s } => retry_after_s,
         BusyReason::JournalFailed | BusyReason::ShuttingDown => 5,
         BusyReason::DiskFull => 10,
     }

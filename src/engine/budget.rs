@@ -3,9 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::admission::Line;
+
+/// Bodies in flight may have one part of so many when another one begins.
+const BODIES_PART: usize = 2;
+/// One part of so many is kept for bodies in flight that grow.
+const GROWTH_PART: usize = 8;
+
 /// What is accounted, and the two marks: flush, and refuse.
 ///
-/// The counters are relaxed: they are sums that lag by a body at most, and order nothing.
+/// Numbers are sums that lag by a body at most. Those that a body may wait for are sequentially
+/// consistent (`admission`): an exchange costs the same either way.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: usize,
@@ -18,6 +26,8 @@ pub(super) struct Budget {
     sealed: AtomicUsize,
     /// Whether a flush for bytes was asked for and has not begun.
     is_asked: AtomicBool,
+    /// Who waits for room.
+    pub(super) line: Line,
 }
 
 /// Memory in bytes, by what it is for; all but `resident` is what is accounted.
@@ -27,6 +37,8 @@ pub struct MemoryUse {
     pub limit: usize,
     /// Bodies in flight.
     pub bodies: usize,
+    /// Bodies that wait for room.
+    pub waiting: usize,
     /// Rows in the columns.
     pub builders: usize,
     /// Series that are known.
@@ -46,28 +58,6 @@ struct Held {
     series: AtomicUsize,
 }
 
-/// The bytes of a body in flight; given back when dropped.
-#[derive(Debug)]
-pub struct Admission {
-    budget: Arc<Budget>,
-    bytes: usize,
-}
-
-impl Admission {
-    /// Accounts for `bytes` instead: the body turned out to be of another size.
-    pub fn resize(&mut self, bytes: usize) {
-        self.budget.bodies.fetch_add(bytes, Ordering::Relaxed);
-        self.budget.bodies.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.bytes = bytes;
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.budget.bodies.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 impl Budget {
     pub(super) fn new(limit: usize, flush_bytes: usize, shards: usize) -> Self {
         Self {
@@ -77,24 +67,56 @@ impl Budget {
             shards: (0..shards).map(|_| Held::default()).collect(),
             sealed: AtomicUsize::new(0),
             is_asked: AtomicBool::new(false),
+            line: Line::new(),
         }
     }
 
-    /// Accounts for a body, if there is room.
-    pub(super) fn admit(this: &Arc<Self>, bytes: usize) -> Option<Admission> {
-        if this.used().saturating_add(bytes) > this.limit {
-            return None;
-        }
-        this.bodies.fetch_add(bytes, Ordering::Relaxed);
-        Some(Admission { budget: Arc::clone(this), bytes })
+    /// Accounts for a body that begins, if there is room: in all, and in the part that bodies may
+    /// have. A single one may have more than that.
+    pub(super) fn hold_body(&self, bytes: usize) -> bool {
+        let rest = self.rest();
+        let hold = |bodies: usize| {
+            let sum = bodies.checked_add(bytes)?;
+            let is_in_part = bodies == 0 || sum <= self.limit / BODIES_PART;
+            (is_in_part && sum.saturating_add(rest) <= self.begun_max()).then_some(sum)
+        };
+        self.bodies.fetch_update(Ordering::SeqCst, Ordering::SeqCst, hold).is_ok()
     }
 
-    /// Everything accounted.
-    pub(super) fn used(&self) -> usize {
-        self.bodies.load(Ordering::Relaxed)
-            + self.sealed.load(Ordering::Relaxed)
-            + self.rows()
-            + self.series()
+    /// Accounts for more of a body that is in flight, if there is room at all.
+    pub(super) fn hold_more(&self, bytes: usize) -> bool {
+        let rest = self.rest();
+        let hold = |bodies: usize| {
+            let sum = bodies.checked_add(bytes)?;
+            (sum.saturating_add(rest) <= self.limit).then_some(sum)
+        };
+        self.bodies.fetch_update(Ordering::SeqCst, Ordering::SeqCst, hold).is_ok()
+    }
+
+    /// Gives back bytes of bodies; whoever waits for them is told by `give_on`.
+    pub(super) fn free_body(&self, bytes: usize) {
+        self.bodies.fetch_sub(bytes, Ordering::SeqCst);
+    }
+
+    /// What a body of `bytes` is expected to come to, at most the part of bodies if it is not
+    /// larger itself.
+    pub(super) fn expected(&self, bytes: usize, price: usize) -> usize {
+        bytes.saturating_mul(price).min(self.limit / BODIES_PART).max(bytes)
+    }
+
+    /// Whether a body of `bytes` fits into an empty budget.
+    pub(super) fn could_hold(&self, bytes: usize) -> bool {
+        bytes <= self.begun_max()
+    }
+
+    /// What may be accounted when a body begins.
+    fn begun_max(&self) -> usize {
+        self.limit - self.limit / GROWTH_PART
+    }
+
+    /// Everything accounted but bodies.
+    fn rest(&self) -> usize {
+        self.sealed.load(Ordering::SeqCst) + self.rows() + self.series()
     }
 
     /// What is accounted, by what it is for.
@@ -102,6 +124,7 @@ impl Budget {
         MemoryUse {
             limit: self.limit,
             bodies: self.bodies.load(Ordering::Relaxed),
+            waiting: self.line.len(),
             builders: self.rows(),
             series: self.series(),
             sealed: self.sealed.load(Ordering::Relaxed),
@@ -110,11 +133,11 @@ impl Budget {
     }
 
     fn rows(&self) -> usize {
-        self.shards.iter().map(|it| it.rows.load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|it| it.rows.load(Ordering::SeqCst)).sum()
     }
 
     fn series(&self) -> usize {
-        self.shards.iter().map(|it| it.series.load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|it| it.series.load(Ordering::SeqCst)).sum()
     }
 
     /// Whether series take so much that the next round should have them forgotten.
@@ -123,12 +146,15 @@ impl Budget {
     }
 
     /// Notes what a shard holds; true when a flush should begin and was not asked for yet.
-    pub(super) fn hold(&self, shard: usize, rows: usize, series: usize) -> bool {
-        if let Some(held) = self.shards.get(shard) {
-            held.rows.store(rows, Ordering::Relaxed);
-            held.series.store(series, Ordering::Relaxed);
+    pub(super) fn hold(this: &Arc<Self>, shard: usize, rows: usize, series: usize) -> bool {
+        if let Some(held) = this.shards.get(shard) {
+            let before = held.rows.swap(rows, Ordering::SeqCst);
+            let before = before.saturating_add(held.series.swap(series, Ordering::SeqCst));
+            if rows.saturating_add(series) < before {
+                Self::give_on(this);
+            }
         }
-        (self.rows() >= self.flush_bytes || self.is_tight()) && self.asks_for_flush()
+        (this.rows() >= this.flush_bytes || this.is_tight()) && this.asks_for_flush()
     }
 
     /// True once between two rounds.
@@ -148,11 +174,12 @@ impl Budget {
 
     /// Notes chunks that left the shards.
     pub(super) fn seal(&self, bytes: usize) {
-        self.sealed.fetch_add(bytes, Ordering::Relaxed);
+        self.sealed.fetch_add(bytes, Ordering::SeqCst);
     }
 
     /// Notes chunks that are in files.
-    pub(super) fn release(&self, bytes: usize) {
-        self.sealed.fetch_sub(bytes, Ordering::Relaxed);
+    pub(super) fn release(this: &Arc<Self>, bytes: usize) {
+        this.sealed.fetch_sub(bytes, Ordering::SeqCst);
+        Self::give_on(this);
     }
 }

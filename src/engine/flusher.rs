@@ -374,7 +374,7 @@ impl Flusher {
         for sealed in &mut self.parked {
             sealed.chunks.retain(|chunk| {
                 let is_kept = &*chunk.measurement.database != database;
-                self.wiring.budget.release(if is_kept { 0 } else { chunk.bytes });
+                Budget::release(&self.wiring.budget, if is_kept { 0 } else { chunk.bytes });
                 is_kept
             });
         }
@@ -393,7 +393,7 @@ impl Flusher {
         }
         let parked = std::mem::take(&mut self.parked);
         let bytes = parked.iter().flat_map(|sealed| &sealed.chunks).map(|chunk| chunk.bytes).sum();
-        self.wiring.budget.release(bytes);
+        Budget::release(&self.wiring.budget, bytes);
         self.queue(parked);
         removed
     }
@@ -443,7 +443,7 @@ impl Flusher {
 
     fn done(&mut self, number: u64, bytes: usize, outcome: Outcome) {
         self.jobs.remove(&number);
-        self.wiring.budget.release(bytes);
+        Budget::release(&self.wiring.budget, bytes);
         match outcome {
             Outcome::Written(segments) => {
                 let files = segments.len() as u64;

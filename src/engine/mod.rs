@@ -18,6 +18,8 @@
 //!
 //! Only this stage reads a clock.
 
+mod admission;
+
 mod apply;
 
 mod budget;
@@ -35,6 +37,8 @@ mod instance;
 mod published;
 
 mod publisher;
+
+mod queue;
 
 mod recovery;
 
@@ -55,9 +59,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
+pub use self::admission::Admission;
 pub use self::apply::WriteRequest;
-pub use self::budget::{Admission, MemoryUse};
+pub use self::budget::MemoryUse;
 pub use self::inspection::{Check, Finding, Inspection, JournalReport, inspect};
+pub use self::queue::{FairQueue, QueueTicket, Tenant};
 pub use self::rejected::REJECTED;
 pub use self::retries::RetryOptions;
 pub use self::shard::{Place, ReceivedBody, Shard, Written};
@@ -370,19 +376,6 @@ impl Engine {
     /// The bounds in force.
     pub fn limits(&self) -> &Limits {
         self.registry.limits()
-    }
-
-    /// Accounts for the bytes of a body until the guard is dropped.
-    ///
-    /// # Errors
-    /// `Busy(MemoryFull)`: rows not yet written fill the budget; a flush is under way.
-    pub fn admit(&self, bytes: usize) -> Result<Admission, WriteError> {
-        let admitted = Budget::admit(&self.budget, bytes);
-        if admitted.is_none() && self.budget.asks_for_flush() {
-            // The flusher ends only with the engine; then the answer is the same.
-            let _ = self.events.send(Event::Full);
-        }
-        admitted.ok_or(WriteError::Busy(BusyReason::MemoryFull))
     }
 
     /// Writes what is left and ends the threads. Call it when the shards are gone.

@@ -304,7 +304,8 @@ impl Shard {
 
     /// Publishes what this shard holds, and asks for a flush when that is too much.
     fn account(&self) {
-        if self.budget.hold(self.index, self.tables.row_bytes(), self.tables.series_bytes()) {
+        let (rows, series) = (self.tables.row_bytes(), self.tables.series_bytes());
+        if Budget::hold(&self.budget, self.index, rows, series) {
             self.tell(Event::Full);
         }
     }

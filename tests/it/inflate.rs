@@ -327,6 +327,7 @@ fn a_window_above_the_limit_is_refused() {
 
 #[test]
 fn a_refused_reservation_ends_the_inflation() {
+    let full = BusyReason::MemoryFull { retry_after_s: 7 };
     let body = gzip(&noise(1 << 20));
     let mut output = Vec::new();
     let result = Inflater::default().inflate(
@@ -334,9 +335,9 @@ fn a_refused_reservation_ends_the_inflation() {
         &body,
         &mut output,
         &Limits::DEFAULT,
-        &mut |bytes| if bytes > 200_000 { Err(BusyReason::MemoryFull.into()) } else { Ok(()) },
+        &mut |bytes| if bytes > 200_000 { Err(full.into()) } else { Ok(()) },
     );
-    assert!(matches!(result, Err(WriteError::Busy(BusyReason::MemoryFull))));
+    assert!(matches!(result, Err(WriteError::Busy(BusyReason::MemoryFull { retry_after_s: 7 }))));
     assert!(output.len() <= 200_000);
 }
 

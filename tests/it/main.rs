@@ -8,6 +8,8 @@ mod naive;
 
 mod access;
 
+mod admission;
+
 mod agree;
 
 mod arc_failures;
