@@ -9,7 +9,7 @@
 //! nothing. What a body may hold is admitted by the engine before it is read, with what it will come
 //! to by an estimate; what goes beyond that is admitted as it comes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use crate::engine::{Admission, Engine, Tenant};
 use crate::error::{BusyReason, ClientError, WriteError};
 use crate::limits::Timeouts;
 
-/// Buffers a shard keeps when nobody uses them.
-const POOL_COUNT_MAX: usize = 32;
+/// Capacity, of all buffers together, that a shard keeps when nobody uses them.
+const POOL_BYTES_MAX: usize = 16 << 20;
 /// Capacity above which a buffer is given back to the allocator.
-const POOL_BYTES_MAX: usize = 8 << 20;
+const POOLED_BYTES_MAX: usize = 8 << 20;
 /// Allocated at once for a body that says how long it is; more only as it arrives.
 const DECLARED_BYTES_MAX: usize = 4 << 20;
 /// Admitted at least, at once and when a body grows.
@@ -43,12 +43,17 @@ const SLACK: usize = 128;
 
 /// Empty buffers with capacity.
 #[derive(Debug, Default)]
-pub(super) struct Pool(RefCell<Vec<Vec<u8>>>);
+pub(super) struct Pool {
+    buffers: RefCell<Vec<Vec<u8>>>,
+    /// Their capacity.
+    bytes: Cell<usize>,
+}
 
 impl Pool {
     /// An empty buffer; its drop puts it back.
     pub(super) fn take(self: &Rc<Self>) -> Pooled {
-        let bytes = self.0.borrow_mut().pop().unwrap_or_default();
+        let bytes = self.buffers.borrow_mut().pop().unwrap_or_default();
+        self.bytes.set(self.bytes.get() - bytes.capacity());
         Pooled { bytes, pool: Rc::clone(self) }
     }
 
@@ -73,10 +78,11 @@ pub(super) struct Pooled {
 impl Drop for Pooled {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
-        let mut pool = self.pool.0.borrow_mut();
-        if pool.len() < POOL_COUNT_MAX && (1..=POOL_BYTES_MAX).contains(&bytes.capacity()) {
+        let sum = self.pool.bytes.get() + bytes.capacity();
+        if (1..=POOLED_BYTES_MAX).contains(&bytes.capacity()) && sum <= POOL_BYTES_MAX {
             bytes.clear();
-            pool.push(bytes);
+            self.pool.bytes.set(sum);
+            self.pool.buffers.borrow_mut().push(bytes);
         }
     }
 }
@@ -121,12 +127,12 @@ impl<'a> Account<'a> {
     /// # Errors
     /// [`BusyReason::MemoryFull`].
     pub(super) fn hold(&mut self, bytes: usize) -> Result<(), WriteError> {
-        match &mut self.admission {
-            Some(admission) if bytes > admission.bytes() => {
-                admission.grow(bytes.max(admission.bytes() + ADMITTED_BYTES_MIN))
-            }
-            _ => Ok(()),
-        }
+        hold(&mut self.admission, bytes)
+    }
+
+    /// Takes over what was held on another thread.
+    pub(super) fn admission(&mut self) -> &mut Option<Admission> {
+        &mut self.admission
     }
 
     /// Holds `bytes` at most: the rows are accounted where they are.
@@ -134,6 +140,16 @@ impl<'a> Account<'a> {
         if let Some(admission) = &mut self.admission {
             admission.shrink(bytes);
         }
+    }
+}
+
+/// As [`Account::hold`].
+pub(super) fn hold(admission: &mut Option<Admission>, bytes: usize) -> Result<(), WriteError> {
+    match admission {
+        Some(admission) if bytes > admission.bytes() => {
+            admission.grow(bytes.max(admission.bytes() + ADMITTED_BYTES_MIN))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -17,6 +17,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 
 use super::body::{self, Account, Arrival, Pool};
+use super::inflation::{Turns, inflate};
 use super::metrics::{self, DatabaseRows, Exposition};
 use super::observed::{self, Lines, Observed, Refused};
 use super::peers;
@@ -39,6 +40,7 @@ pub(super) struct Context {
     pub(super) shard_index: usize,
     pub(super) pool: Rc<Pool>,
     pub(super) inflater: RefCell<Inflater>,
+    pub(super) turns: Turns,
     pub(super) timeouts: Timeouts,
     pub(super) guard: RefCell<Guard>,
     pub(super) request_count: Cell<u64>,
@@ -74,6 +76,7 @@ impl Context {
             shard_index: index,
             pool: Rc::default(),
             inflater: RefCell::default(),
+            turns: Rc::default(),
             timeouts,
             guard: RefCell::new(guard),
             request_count: Cell::new(0),
@@ -370,35 +373,19 @@ async fn write(
         Some(value) => Some(Encoding::from_header(&String::from_utf8_lossy(value.as_bytes()))?),
         None => None,
     };
-    let tenant = match sender.id() {
-        0 => Tenant::Database(Cow::Borrowed(target.database.as_str())),
-        id => Tenant::Token(id),
-    };
     let is_compressed = encoding.is_some_and(|it| it != Encoding::Identity);
+    let tenant = tenant(sender, &target.database);
     let mut account = Account::of_rows(&context.engine, tenant, is_compressed);
     let mut received = match dialect.format() {
         Format::Arrow => context.pool.take_for(arrival.incoming.size_hint().lower()),
         _ => context.pool.take(),
     };
+    let mut inflated = context.pool.take();
     let max = context.engine.limits().body_bytes_max;
     arrival.gather(&mut received.bytes, max, &mut account).await?;
     stats.received_bytes.add(received.bytes.len() as u64);
-
-    let encoding = match encoding.unwrap_or_else(|| Encoding::sniff(&received.bytes)) {
-        _ if received.bytes.is_empty() => Encoding::Identity,
-        encoding => encoding,
-    };
-    let mut inflated = context.pool.take();
-    if encoding != Encoding::Identity {
-        let held = received.bytes.len();
-        context.inflater.borrow_mut().inflate(
-            encoding,
-            &received.bytes,
-            &mut inflated.bytes,
-            context.engine.limits(),
-            &mut |bytes| account.hold(held + bytes),
-        )?;
-    }
+    let (encoding, turn) =
+        inflate(context, encoding, &mut received, &mut inflated, &mut account).await?;
     let is_plain = encoding == Encoding::Identity;
     let bytes = if is_plain { received.bytes.len() } else { inflated.bytes.len() };
     stats.body_bytes.add(bytes as u64);
@@ -430,7 +417,7 @@ async fn write(
         context.note_rows(seen, &target.database, report, answer.status());
         answer
     })?;
-    drop(inflated);
+    drop((inflated, turn));
     account.keep(kept);
     if target.no_sync {
         return Ok(response::with_durability(written.in_memory(), Durability::Memory));
@@ -438,6 +425,14 @@ async fn write(
     let (answer, buffer) = written.stored().await?;
     received.bytes = buffer;
     Ok(response::with_durability(answer, context.engine.durability()))
+}
+
+/// Who shares room with others.
+fn tenant<'a>(sender: &Sender, database: &'a str) -> Tenant<'a> {
+    match sender.id() {
+        0 => Tenant::Database(Cow::Borrowed(database)),
+        id => Tenant::Token(id),
+    }
 }
 
 /// What a body of no bytes is answered.

@@ -44,6 +44,8 @@ mod door;
 
 mod handed;
 
+mod inflation;
+
 mod metrics;
 
 pub mod observed;

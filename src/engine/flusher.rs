@@ -225,11 +225,11 @@ impl Flusher {
             }
             Event::Drop { database, reply } => {
                 let sequence = self.drop_rows(&database);
+                self.discard(&database, sequence);
                 self.removing.push(database.clone());
                 let dropped = Dropped { database, sequence };
                 self.wait_for(Then::Remove(Removal { dropped, reply }));
             }
-            // Nobody waiting is nobody to tell.
             Event::Ask { reply } => drop(reply.send(())),
             Event::Left(sealed) => self.queue(vec![sealed]),
             Event::Tried { number, error } => self.tried(number, error),
@@ -369,6 +369,17 @@ impl Flusher {
         sequence
     }
 
+    /// Has rows of a dropped database not written that nobody is at.
+    fn discard(&mut self, database: &str, dropped_at: u64) {
+        // A journal that failed ends the process; the next start needs them then.
+        if self.wiring.journal.wait_durable(dropped_at).is_ok() {
+            for (number, bytes) in self.writers.discard(database) {
+                self.jobs.remove(&number);
+                Budget::release(&self.wiring.budget, bytes);
+            }
+        }
+    }
+
     /// Drops parked rows of a database: it was dropped once more.
     fn drop_parked(&mut self, database: &str) {
         for sealed in &mut self.parked {
@@ -434,7 +445,6 @@ impl Flusher {
                 ServerError::Flush { cause: cause.clone() }.into()
             };
             match waiter.then {
-                // Nobody waiting is nobody to tell.
                 Then::Answer(reply) => drop(reply.send(Err(error))),
                 Then::Remove(_) => self.waiters.push(waiter),
             }
@@ -460,7 +470,7 @@ impl Flusher {
                     waiter.report.rows += rows;
                 }
             }
-            Outcome::Abandoned => self.has_abandoned = true,
+            outcome => self.has_abandoned |= matches!(outcome, Outcome::Abandoned),
         }
         self.answer();
     }
@@ -474,7 +484,6 @@ impl Flusher {
         self.waiters = waiting;
         for waiter in due {
             match waiter.then {
-                // Nobody waiting is nobody to tell.
                 Then::Answer(reply) => drop(reply.send(Ok(waiter.report))),
                 Then::Remove(Removal { dropped, reply }) => {
                     let database = dropped.database.clone();

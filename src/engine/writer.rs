@@ -66,6 +66,8 @@ pub(super) enum Outcome {
     Written(Vec<SegmentMeta>),
     /// Never: the engine was closed and the time for it is over, or the journal has failed.
     Abandoned,
+    /// Never: its database was dropped.
+    Dropped,
 }
 
 #[derive(Debug, Default)]
@@ -73,8 +75,10 @@ struct Queue {
     jobs: VecDeque<Job>,
     /// Jobs that failed, and when each is tried again.
     failed: Vec<(Instant, Job)>,
-    /// Tables of jobs that are begun and not done: those behind them wait.
-    busy: HashSet<Table>,
+    /// Tables of jobs that are begun and not done, with their numbers: those behind them wait.
+    busy: HashMap<Table, u64>,
+    /// Jobs of these that are not tried again: their database was dropped.
+    last_tries: HashSet<u64>,
     /// No more jobs will come: threads end when the queue is empty.
     is_closed: bool,
     /// Nothing is tried again.
@@ -143,6 +147,31 @@ impl Writers {
         number - first
     }
 
+    /// Takes out the jobs of a database that nobody is at; those that somebody is at are not tried
+    /// again. Returns their numbers and bytes. The drop has to be durable: rows of a job may be the
+    /// last that a restart would have.
+    pub(super) fn discard(&self, database: &str) -> Vec<(u64, usize)> {
+        let is_of_it = |job: &Job| *job.rows.measurement.database == *database;
+        let mut queue = self.shared.lock();
+        let jobs = std::mem::take(&mut queue.jobs);
+        let (mut discarded, kept): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_of_it);
+        queue.jobs = kept.into();
+        for (due, job) in std::mem::take(&mut queue.failed) {
+            if is_of_it(&job) {
+                queue.busy.remove(&job.table());
+                discarded.push(job);
+            } else {
+                queue.failed.push((due, job));
+            }
+        }
+        let Queue { busy, last_tries, .. } = &mut *queue;
+        let begun = busy.iter().filter(|((it, _), _)| **it == *database);
+        last_tries.extend(begun.map(|(_, number)| *number));
+        drop(queue);
+        self.shared.changed.notify_all();
+        discarded.into_iter().map(|job| (job.number, job.rows.bytes)).collect()
+    }
+
     /// Gives up what fails from here on.
     pub(super) fn abandon(&self) {
         self.shared.lock().is_abandoned = true;
@@ -186,9 +215,9 @@ impl Writer {
             if let Some(at) = queue.failed.iter().position(is_due) {
                 return Some(queue.failed.swap_remove(at).1);
             }
-            let free = queue.jobs.iter().position(|job| !queue.busy.contains(&job.table()));
+            let free = queue.jobs.iter().position(|job| !queue.busy.contains_key(&job.table()));
             if let Some(job) = free.and_then(|at| queue.jobs.remove(at)) {
-                queue.busy.insert(job.table());
+                queue.busy.insert(job.table(), job.number);
                 return Some(job);
             }
             if queue.is_closed && queue.jobs.is_empty() && queue.failed.is_empty() {
@@ -241,7 +270,13 @@ impl Writer {
         }
         let due = monotonic_clock() + failure.wait;
         job.failure = Some(failure);
-        self.shared.lock().failed.push((due, job));
+        let mut queue = self.shared.lock();
+        if queue.last_tries.contains(&job.number) {
+            drop(queue);
+            return self.tell(job, Outcome::Dropped);
+        }
+        queue.failed.push((due, job));
+        drop(queue);
         self.shared.changed.notify_one();
     }
 
@@ -262,7 +297,10 @@ impl Writer {
         }
         // The rows are freed before their bytes are.
         drop(rows);
-        self.shared.lock().busy.remove(&table);
+        let mut queue = self.shared.lock();
+        queue.busy.remove(&table);
+        queue.last_tries.remove(&number);
+        drop(queue);
         // Both a job of this table and the end of the queue may be waited for.
         self.shared.changed.notify_all();
         let event = Event::Done { number, bytes, outcome };

@@ -84,9 +84,19 @@ fn backfill<T: Copy + Default>(
     row: usize,
 ) -> Result<(), Refusal> {
     let missing = row.checked_sub(values.len()).ok_or(Refusal::Duplicate)?;
+    if values.is_empty() {
+        // It may be the only value of the chunk: growing by doubling would take twice as much.
+        values.reserve_exact(row + 1);
+    }
     values.resize(row, T::default());
     nulls.append_n_nulls(missing);
     Ok(())
+}
+
+/// Fills a column up to its `rows` at the seal, and takes no more memory than that.
+fn fill<T: Copy + Default>(values: &mut Vec<T>, rows: usize) {
+    values.reserve_exact(rows.saturating_sub(values.len()));
+    values.resize(rows, T::default());
 }
 
 /// `value` as a float, if it is exactly one.
@@ -151,16 +161,21 @@ impl ColumnBuilder {
         }
     }
 
-    /// Bytes of values, without spare capacity; a tag's dictionary is not among them.
-    pub(super) fn byte_len(&self) -> usize {
-        match &self.values {
-            Values::Unset | Values::Tag(_) => 0,
-            Values::Bool(values) => values.len() / 8,
-            Values::I64(values) | Values::Time(values) => values.len() * 8,
-            Values::U64(values) => values.len() * 8,
-            Values::F64(values) => values.len() * 8,
-            Values::String(values) => values.len() * 4 + values.byte_len(),
+    /// Bytes of values, without spare capacity, as a seal at `rows` rows leaves them: a column with
+    /// any value gets a slot for each row then, and a bit that says whether it is null. A tag's
+    /// dictionary is not among them, nor are the keys that its rows become.
+    pub(super) fn byte_len(&self, rows: usize) -> usize {
+        let len = self.len();
+        if len == 0 {
+            return 0;
         }
+        let slots = len.max(rows);
+        let (width, bytes) = match &self.values {
+            Values::Unset | Values::Tag(_) | Values::Bool(_) => (0, slots / 8),
+            Values::I64(_) | Values::Time(_) | Values::U64(_) | Values::F64(_) => (8, 0),
+            Values::String(values) => (4, values.byte_len()),
+        };
+        slots * width + slots / 8 + bytes
     }
 
     /// Pushes the value of row `row` if that is the next one of a column of floats: the case that
@@ -418,15 +433,15 @@ impl ColumnBuilder {
                 Arc::new(BooleanArray::new(values.finish(), nulls))
             }
             Values::I64(mut values) => {
-                values.resize(rows, 0);
+                fill(&mut values, rows);
                 Arc::new(PrimitiveArray::<Int64Type>::new(values.into(), nulls))
             }
             Values::U64(mut values) => {
-                values.resize(rows, 0);
+                fill(&mut values, rows);
                 unsigned_array(values, nulls, unsigned)
             }
             Values::F64(mut values) => {
-                values.resize(rows, 0.0);
+                fill(&mut values, rows);
                 Arc::new(PrimitiveArray::<Float64Type>::new(values.into(), nulls))
             }
             Values::String(mut values) => {
@@ -434,7 +449,7 @@ impl ColumnBuilder {
                 Arc::new(values.finish(nulls))
             }
             Values::Time(mut values) => {
-                values.resize(rows, 0);
+                fill(&mut values, rows);
                 let array = PrimitiveArray::<TimestampMicrosecondType>::new(values.into(), nulls);
                 Arc::new(array.with_timezone("UTC"))
             }

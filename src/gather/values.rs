@@ -119,6 +119,10 @@ impl StringValues {
 
     pub(super) fn resize(&mut self, len: usize) {
         let end = self.offsets.last().copied().unwrap_or_default();
+        if self.bytes.is_empty() {
+            // As other columns do, for what may be the only value of the chunk.
+            self.offsets.reserve_exact((len + 2).saturating_sub(self.offsets.len()));
+        }
         self.offsets.resize(len + 1, end);
     }
 

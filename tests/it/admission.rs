@@ -55,12 +55,12 @@ impl NaiveQueue {
     }
 
     fn pop(&mut self, room: usize) -> Option<usize> {
-        let turn = |it: &(usize, usize, usize)| (self.given[&it.1], it.0);
+        let turn = |it: &(usize, usize, usize)| (self.given.get(&it.1).copied(), it.0);
         let first = *self.waiting.iter().min_by_key(|it| turn(it))?;
         if first.2 > room {
             return None;
         }
-        self.level = self.given[&first.1];
+        self.level = *self.given.get(&first.1)?;
         *self.given.get_mut(&first.1)? += first.2;
         let at = self.waiting.iter().position(|it| *it == first)?;
         Some(self.leave(at).0)

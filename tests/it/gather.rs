@@ -272,3 +272,28 @@ fn builders_keep_working_after_a_seal() {
         assert_eq!(rows[4].tags.get("host").map(String::as_str), Some("h1"));
     }
 }
+
+/// Each of a thousand columns has a value in one row. The slots of all other rows were made by the
+/// seal, and accounted only then.
+#[test]
+fn null_slots_of_a_wide_table_are_accounted_before_the_seal_makes_them() {
+    const COLUMNS: usize = 1_000;
+    let mut shard = Shard::new();
+    for at in 0..COLUMNS {
+        let names = [format!("c{at}"), format!("s{at}"), format!("b{at}")];
+        let fields = [
+            (&*names[0], Value::Float(1.0)),
+            (&*names[1], Value::Str("x".into())),
+            (&*names[2], Value::Bool(true)),
+        ];
+        append(&mut shard, "wide", &[("host", "a")], &fields, at as i64).unwrap();
+    }
+    let before = shard.tables.row_bytes();
+    let slots = COLUMNS * COLUMNS * (8 + 4);
+    assert!(before >= slots, "{before}");
+    let chunks = shard.chunks();
+    let after: usize = chunks.iter().map(|chunk| chunk.bytes).sum();
+    assert_eq!(chunks.len(), 1);
+    assert!(before.abs_diff(after) < after / 8, "{before} foreseen, {after} sealed");
+    assert_eq!(shard.tables.row_bytes(), 0);
+}

@@ -1,5 +1,6 @@
 //! What a start finds after a kill: a copy of the data directory of a server that runs.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -140,6 +141,37 @@ fn a_dropped_database_stays_dropped() {
     recover(&copy, |_| {});
     assert_eq!(read_rows(copy.path(), "a"), live.rows("a"));
     assert_eq!(count(&copy, "a"), 1);
+}
+
+/// Ten thousand tables were written to files, one commit each, only to be removed: a drop took as
+/// long as their flush, and for ever where one of them could not be written.
+#[test]
+fn rows_of_a_dropped_database_are_not_written_first() {
+    let live = Live::start();
+    let tables = live.directory.path().join("tables");
+    fs::create_dir_all(tables.join("a")).unwrap();
+    let mut body = String::new();
+    for at in 0..300 {
+        // No directory can be made where a file is.
+        fs::write(tables.join("a").join(format!("m{at}")), "").unwrap();
+        writeln!(body, "m{at} v=1 1").unwrap();
+    }
+    assert_eq!(live.post("/write?db=a", &body).status, 204);
+    assert!(live.post("/api/v1/flush", "").status >= 500);
+    assert_eq!(live.post("/write?db=b", "cpu v=1 1").status, 204);
+    assert_eq!(live.post("/query?q=DROP%20DATABASE%20a", "").status, 200);
+    assert!(!tables.join("a").exists());
+    assert_eq!(live.engine.stats().files_published.get(), 0);
+    assert_eq!(live.post("/api/v1/flush", "").status, 200);
+    assert_eq!(live.engine.stats().files_published.get(), 1);
+    let memory = live.engine.memory();
+    assert_eq!((memory.builders, memory.sealed), (0, 0));
+    // What comes later is another database.
+    assert_eq!(live.post("/write?db=a", &body).status, 204);
+    assert_eq!(live.post("/api/v1/flush", "").status, 200);
+    let copy = killed(&live);
+    recover(&copy, |_| {});
+    assert_eq!((count(&copy, "a"), count(&copy, "b")), (300, 1));
 }
 
 #[test]

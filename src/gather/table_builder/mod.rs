@@ -148,11 +148,17 @@ impl TableBuilder {
         self.times.reserve();
     }
 
-    /// Bytes that a seal takes away, spare capacity not counted.
+    /// Bytes that a seal takes away, spare capacity not counted, but the null slots that it makes:
+    /// a column with one value gets a slot for every row. Tags are counted as if all of them were
+    /// used.
     pub(super) fn row_bytes(&self) -> usize {
-        self.columns.iter().map(ColumnBuilder::byte_len).sum::<usize>()
+        let is_tag = |column: &&ColumnBuilder| matches!(column.values, Values::Tag(_));
+        let has_tags = !self.series_rows.is_empty();
+        let tags = if has_tags { self.columns.iter().filter(is_tag).count() } else { 0 };
+        self.columns.iter().map(|column| column.byte_len(self.rows)).sum::<usize>()
             + self.times.byte_len()
             + self.series_rows.len() * 4
+            + self.rows * 4 * tags
             + self.wholes.iter().map(|whole| whole.bytes).sum::<usize>()
     }
 
