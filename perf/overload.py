@@ -94,6 +94,8 @@ async def exchange(reader, writer, request):
     found = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
     body = await reader.readexactly(int(found.group(1))) if found else b""
     retry = re.search(rb"retry-after: (\d+)", head, re.IGNORECASE)
+    if re.search(rb"connection: close", head, re.IGNORECASE):
+        writer.close()
     return int(head.split(b" ", 2)[1]), int(retry.group(1)) if retry else 0, body
 
 
@@ -138,7 +140,7 @@ class Tenant:
             while True:
                 sent = time.monotonic()
                 try:
-                    if writer is None:
+                    if writer is None or writer.is_closing():
                         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
                     status, retry, text = await exchange(reader, writer, request)
                 except (OSError, asyncio.IncompleteReadError):

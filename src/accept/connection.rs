@@ -40,7 +40,7 @@ pub(super) struct Context {
     pub(super) shard_index: usize,
     pub(super) pool: Rc<Pool>,
     pub(super) inflater: RefCell<Inflater>,
-    pub(super) turns: Turns,
+    pub(super) turns: Rc<Turns>,
     pub(super) timeouts: Timeouts,
     pub(super) guard: RefCell<Guard>,
     pub(super) request_count: Cell<u64>,
@@ -374,8 +374,8 @@ async fn write(
         None => None,
     };
     let is_compressed = encoding.is_some_and(|it| it != Encoding::Identity);
-    let tenant = tenant(sender, &target.database);
-    let mut account = Account::of_rows(&context.engine, tenant, is_compressed);
+    let tenant = || tenant(sender, &target.database);
+    let mut account = Account::of_rows(&context.engine, tenant(), is_compressed);
     let mut received = match dialect.format() {
         Format::Arrow => context.pool.take_for(arrival.incoming.size_hint().lower()),
         _ => context.pool.take(),
@@ -385,7 +385,7 @@ async fn write(
     arrival.gather(&mut received.bytes, max, &mut account).await?;
     stats.received_bytes.add(received.bytes.len() as u64);
     let (encoding, turn) =
-        inflate(context, encoding, &mut received, &mut inflated, &mut account).await?;
+        inflate(context, tenant(), encoding, &mut received, &mut inflated, &mut account).await?;
     let is_plain = encoding == Encoding::Identity;
     let bytes = if is_plain { received.bytes.len() } else { inflated.bytes.len() };
     stats.body_bytes.add(bytes as u64);

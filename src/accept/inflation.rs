@@ -1,72 +1,124 @@
-//! Bodies that take long: one at a time on each shard, and inflated beside it where they grow.
+//! Turns on a shard, which is one thread; and inflation, which goes to another one where it is long.
 //!
 //! ```text
-//! small and plain ------------------------------------------------> decode
-//! large or compressed -- turn -- to 2 MiB here, else on a thread --> decode, and the next one
+//! small ---------------------------------------------------------------> decode
+//! other -- turn, by tenant -- inflated: to 2 MiB here, else on a thread --> decode, the next turn
 //! ```
 //!
-//! A shard is one thread. Whoever waits for a turn is not in its queue of what is ready to run, so
-//! that a small body waits for one of these at most, however many there are; and the thread that
-//! inflates a large one has the scheduler of the system to share the processor.
+//! Bodies that have arrived are decoded in the order of [`FairQueue`], not of their connections: a
+//! tenant with a hundred connections gets what one with a single connection gets, if both ask for
+//! it. Whoever waits for a turn is not in the thread's queue of what is ready to run, so that a
+//! small body waits for one of these at most, however many there are; and the thread that inflates
+//! a large one has the scheduler of the system to share the processor.
 
-use std::sync::Arc;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
+use tokio::sync::oneshot;
+use tokio::task::{spawn_blocking, yield_now};
 
 use super::body::{self, Account, Pooled};
 use super::connection::Context;
-use crate::engine::{Encoding, Inflater};
+use crate::engine::{Encoding, FairQueue, Inflater, QueueTicket, Tenant};
 use crate::error::{BusyReason, ClientError, WriteError};
 use crate::limits::Limits;
 
-/// Plain bodies of more bytes take turns.
-const LONG_BYTES: usize = 64 << 10;
+/// Bodies of more bytes take turns, and so do compressed ones.
+const TURN_BYTES_MIN: usize = 4 << 10;
 /// Inflated by the shard; what comes to more begins again on a thread.
 const INFLATED_HERE_MAX: usize = 2 << 20;
 
-/// The turns of one shard. A body that takes long holds one until its rows are in the columns.
+/// The turns of one shard. A body has one until its rows are in the columns.
 #[derive(Debug)]
-pub(super) struct Turns(Arc<Semaphore>);
+pub(super) struct Turns {
+    /// Admission bounds how many there can be.
+    queue: RefCell<FairQueue<oneshot::Sender<Turn>>>,
+    is_taken: Cell<bool>,
+}
 
-/// The turn of one body; `None`: it needs none.
-pub(super) type Turn = Option<Arc<OwnedSemaphorePermit>>;
+/// The turn of one body; its drop gives the next one.
+#[derive(Debug)]
+pub(super) struct Turn(Rc<Turns>);
+
+/// One that waits for its turn; its drop leaves the queue.
+struct Place<'a> {
+    turns: &'a Turns,
+    ticket: QueueTicket,
+    turn: oneshot::Receiver<Turn>,
+}
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
+        Self { queue: RefCell::new(FairQueue::new(usize::MAX)), is_taken: Cell::new(false) }
     }
 }
 
 impl Turns {
-    /// Waits for the turn of a body of `bytes`.
-    async fn take(&self, encoding: Encoding, bytes: usize) -> Turn {
-        if encoding == Encoding::Identity && bytes <= LONG_BYTES {
+    /// Waits for the turn of a body of `bytes`; `None`: it needs none.
+    pub(super) async fn take(
+        self: &Rc<Self>,
+        tenant: Tenant<'_>,
+        encoding: Encoding,
+        bytes: usize,
+    ) -> Option<Turn> {
+        if encoding == Encoding::Identity && bytes <= TURN_BYTES_MIN {
             return None;
         }
-        // It is never closed.
-        Arc::clone(&self.0).acquire_owned().await.ok().map(Arc::new)
+        let (next, turn) = oneshot::channel();
+        let (ticket, _) = self.queue.borrow_mut().push(tenant, bytes, next);
+        let mut place = Place { turns: self, ticket, turn };
+        // Whoever is ready, too, comes into the queue before one of them is chosen.
+        yield_now().await;
+        if !self.is_taken.get() {
+            self.give();
+        }
+        // It is never refused: the queue has no end.
+        (&mut place.turn).await.ok()
+    }
+
+    /// Gives the turn to whoever is next.
+    fn give(self: &Rc<Self>) {
+        self.is_taken.set(false);
+        let next = self.queue.borrow_mut().pop(|_| true);
+        if let Some((_, next)) = next {
+            self.is_taken.set(true);
+            // The turn of one that has gone comes back by its drop.
+            drop(next.send(Turn(Rc::clone(self))));
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.turns.queue.borrow_mut().remove(self.ticket);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.give();
     }
 }
 
 /// Inflates what was received, if its head, by `named`, or its first bytes ask for it. Returns how
-/// it is compressed, and its turn, which it has until it is decoded.
+/// it is compressed, and its turn among those of `tenant` and of others.
 ///
 /// # Errors
 /// As [`Inflater::inflate`].
 pub(super) async fn inflate(
     context: &Context,
+    tenant: Tenant<'_>,
     named: Option<Encoding>,
     received: &mut Pooled,
     inflated: &mut Pooled,
     account: &mut Account<'_>,
-) -> Result<(Encoding, Turn), WriteError> {
+) -> Result<(Encoding, Option<Turn>), WriteError> {
     let encoding = match named.unwrap_or_else(|| Encoding::sniff(&received.bytes)) {
         _ if received.bytes.is_empty() => Encoding::Identity,
         encoding => encoding,
     };
     let held = received.bytes.len();
-    let turn = context.turns.take(encoding, held).await;
+    let turn = context.turns.take(tenant, encoding, held).await;
     if encoding == Encoding::Identity {
         return Ok((encoding, turn));
     }
@@ -83,21 +135,20 @@ pub(super) async fn inflate(
     let is_larger = matches!(done, Err(WriteError::Client(ClientError::InflatedTooLarge { .. })));
     if is_larger && here.inflated_bytes_max < limits.inflated_bytes_max {
         inflated.bytes.clear();
-        beside(*limits, encoding, received, inflated, account, turn.clone()).await?;
+        beside(*limits, encoding, received, inflated, account).await?;
     } else {
         done?;
     }
     Ok((encoding, turn))
 }
 
-/// Inflates on a thread. It goes on there, with its turn, when the client goes away.
+/// Inflates on a thread. It goes on there when the client goes away, with what it holds.
 async fn beside(
     limits: Limits,
     encoding: Encoding,
     received: &mut Pooled,
     inflated: &mut Pooled,
     account: &mut Account<'_>,
-    turn: Turn,
 ) -> Result<(), WriteError> {
     let input = std::mem::take(&mut received.bytes);
     let mut output = std::mem::take(&mut inflated.bytes);
@@ -107,7 +158,6 @@ async fn beside(
             Inflater::default().inflate(encoding, &input, &mut output, &limits, &mut |bytes| {
                 body::hold(&mut admission, input.len() + bytes)
             });
-        drop(turn);
         (done, input, output, admission)
     });
     match work.await {

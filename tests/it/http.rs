@@ -487,6 +487,24 @@ fn the_limit_of_an_inflated_body_holds_to_the_byte() {
     }
 }
 
+/// Up to 2 MiB the shard inflates, beyond that a thread beside it.
+#[test]
+fn a_body_is_inflated_beside_the_shard_as_it_is_by_it() {
+    let fixture = start();
+    let mut client = fixture.client();
+    for length in [(2 << 20) - 1, 2 << 20, (2 << 20) + 1, 5 << 20] {
+        let noise: Vec<u8> = (0..length - 9).map(|at| b'a' + (at * at / 7 % 23) as u8).collect();
+        let body = [&b"cpu v=1\n#"[..], &noise].concat();
+        for encoded in [gzip(&body), zlib(&body), zstd(&body)] {
+            check_stored(&client.post("/write?db=a", &encoded));
+            let cut = &encoded[..encoded.len() - 1];
+            check_error(&client.post("/write?db=b", cut), 400, "unexpected end");
+        }
+    }
+    assert_eq!(rows(&mut client, "a"), [("cpu".to_owned(), 12)]);
+    assert!(rows(&mut client, "b").is_empty());
+}
+
 #[test]
 fn a_body_that_does_not_fit_in_memory_is_busy() {
     let fixture = start_with(&Wish { memory_limit: 1 << 20, ..Wish::default() });
