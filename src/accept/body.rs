@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Buffers are taken from a pool of the shard and put back, so that a steady load allocates
-//! nothing. What a body may hold is admitted by the engine before it is read, with what it will come
-//! to by an estimate; what goes beyond that is admitted as it comes.
+//! nothing. What a body may hold is admitted by the engine before it is read, with an estimate of
+//! what it will come to; what goes beyond that is admitted as it comes.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Turns on a shard, which is one thread; and inflation, which goes to another one where it is long.
+//! Turns on a shard, which is one thread; and inflation, on another one where it is long.
 //!
 //! ```text
 //! small ---------------------------------------------------------------> decode
