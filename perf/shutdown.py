@@ -3,8 +3,8 @@
 
     python3 perf/shutdown.py BINARY [--times 200] [--senders 4] [--kill-every 4]
 
-Senders write without a pause when SIGTERM comes at a random moment; every so many times it is
-SIGKILL, so that the next start has something to replay. Each time:
+Senders write without a pause when SIGTERM comes at a random moment, so many times; every so many
+turns it is SIGKILL instead, so that the next start has something to replay. Each time:
 
 - after SIGTERM the process ends with status 0 within 30 s;
 - the next start answers /ready with 200 only when every acknowledged row is in a published file,
@@ -106,17 +106,18 @@ def published(server):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("binary")
-    arguments.add_argument("--times", type=int, default=200)
+    arguments.add_argument("--times", type=int, default=200, help="SIGTERMs under load")
     arguments.add_argument("--senders", type=int, default=4)
     arguments.add_argument("--kill-every", type=int, default=4)
     arguments.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     given = arguments.parse_args()
     chance = random.Random(given.seed)
+    turns = given.times * given.kill_every // (given.kill_every - 1)
     faults, durations = [], []
     least = most = first = replays = 0
     with tempfile.TemporaryDirectory(prefix="peristyle-shutdown-") as directory:
         data_dir = str(pathlib.Path(directory) / "data")
-        for turn in range(given.times + 1):
+        for turn in range(turns + 1):
             server = Server(given.binary, data_dir)
             status, _ = server.get("/ready")
             rows, unpublished = published(server)
@@ -127,7 +128,7 @@ def main():
             # What was there of requests without an answer is known from here on.
             least = most = rows
             is_kill = turn % given.kill_every == given.kill_every - 1
-            is_last = turn == given.times
+            is_last = turn == turns
             senders = [] if is_last else [Sender(server.port, number, first)
                                           for number in range(given.senders)]
             for sender in senders:
@@ -149,7 +150,7 @@ def main():
                 faults += [f"turn {turn}: {surprise}" for surprise in sender.surprises]
             replays += is_kill
             if not is_kill:
-                durations.append(taken)
+                durations += [] if is_last else [taken]
                 if code != 0 or taken > END_SECONDS_MAX:
                     faults.append(f"turn {turn}: status {code} after {taken:.1f} s")
                     faults += server.log[-5:]

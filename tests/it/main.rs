@@ -32,6 +32,8 @@ mod deploy;
 
 mod disk;
 
+mod errors;
+
 mod faults;
 
 mod formats_agree;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use peristyle::accept::observed::{REQUEST_REASONS, ROW_REASONS};
 use peristyle::accept::page;
 use simd_json::prelude::*;
 
@@ -161,18 +160,6 @@ fn the_page_has_every_metric_and_no_other() {
         (name.clone(), family.kind.clone(), names.join(", "))
     });
     assert_eq!(documented, found.collect());
-}
-
-#[test]
-fn the_page_has_every_reason_and_no_other() {
-    for (title, reasons) in
-        [("## Why rows are refused", ROW_REASONS), ("## Why requests are refused", REQUEST_REASONS)]
-    {
-        let (_, section) = PAGE.split_once(title).expect(title);
-        let section = section.split("\n## ").next().expect("a section");
-        let names = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
-        assert_eq!(names.collect::<Vec<_>>(), reasons, "{title}");
-    }
 }
 
 #[test]
