@@ -179,7 +179,7 @@ impl Recovered {
         })?;
         current.sync()?;
         let number = current.identity.number;
-        shared.lock().in_use.push_back(InUse { number, before: self.last });
+        shared.lock().in_use.push_back(InUse { number, before: self.last, is_alike: true });
         let writer = Writer { shared: Arc::clone(&shared), current, offset: 0, synced: before };
         let journal = Journal::new(shared);
         journal.spawn("journal", move || writer.run())?;
@@ -200,9 +200,15 @@ impl Recovered {
                 let resumed = opening.is_resumed.then_some(opening.durable);
                 before = resumed.unwrap_or(opening.sequence_before);
             }
-            InUse { number: found.number, before }
+            InUse { number: found.number, before, is_alike: self.is_alike(found) }
         });
         in_use.collect()
+    }
+
+    /// Whether a segment is as large as those that are made.
+    fn is_alike(&self, found: &Found) -> bool {
+        let segment_bytes = self.setup.options.segment_bytes;
+        found.identity.is_some_and(|it| it.segment_bytes == segment_bytes)
     }
 
     /// Makes the directory and its name durable.
@@ -250,8 +256,7 @@ impl Recovered {
         }
         let mut filled = Vec::new();
         for found in self.log.segments.iter().skip(self.kept).rev() {
-            let is_alike = found.identity.map(|it| it.segment_bytes) == Some(options.segment_bytes);
-            if is_alike && filled.len() < options.spares.max(1) {
+            if self.is_alike(found) && filled.len() < options.spares.max(1) {
                 let spare = filled.len() as u64;
                 let path = segment::spare_path(directory, spare);
                 segment::retire(disk, directory, found.number, &path)?;

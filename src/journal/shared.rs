@@ -63,6 +63,8 @@ pub(super) struct InUse {
     pub(super) number: u64,
     /// Highest sequence that has bytes in the segments before it.
     pub(super) before: u64,
+    /// Whether it is as large as those that are made; `--wal-segment-bytes` changes with a start.
+    pub(super) is_alike: bool,
 }
 
 /// How the journal stands.

@@ -88,7 +88,8 @@ impl Spares {
         let next = state.in_use.get(1).filter(|next| next.before <= published);
         let recycle = next.zip(state.in_use.front()).map(|(next, oldest)| {
             let spares = state.ready.len() + self.filled.len();
-            let is_kept = spares < setup.options.spares.max(state.spares_wanted.min(SPARES_MAX));
+            let wanted = setup.options.spares.max(state.spares_wanted.min(SPARES_MAX));
+            let is_kept = oldest.is_alike && spares < wanted;
             Task::Recycle { number: oldest.number, next: next.number, is_kept }
         });
         if self.is_recycling_late { make.or(recycle) } else { recycle.or(make) }

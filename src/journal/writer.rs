@@ -156,7 +156,8 @@ impl Writer {
             left -= count;
             let number = self.current.identity.number;
             let mut state = self.shared.lock();
-            state.in_use.push_back(InUse { number, before: opening.sequence_before });
+            let before = opening.sequence_before;
+            state.in_use.push_back(InUse { number, before, is_alike: true });
             state.stats.segments_begun += 1;
         }
         self.shared.lock().stats.written_bytes += plan.bytes;

@@ -1,6 +1,7 @@
 //! What starts the server elsewhere: systemd, a package, a container, a shell.
 
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -14,6 +15,10 @@ use crate::processes::output;
 const UNIT: &str = include_str!("../../schemas/deploy/peristyle.service");
 const IMAGE: &str = include_str!("../../schemas/deploy/Dockerfile");
 const CLUSTER: &str = include_str!("../../schemas/deploy/kubernetes.yaml");
+const MANIFEST: &str = include_str!("../../Cargo.toml");
+const PACKAGE: &str = include_str!("../../schemas/deploy/package.sh");
+const INSTALLED: &str = include_str!("../../schemas/deploy/debian/postinst");
+const REMOVED: &str = include_str!("../../schemas/deploy/debian/postrm");
 const SETTINGS: &str = "schemas/deploy/config.toml";
 
 fn run(arguments: &[&str]) -> Output {
@@ -116,5 +121,48 @@ fn shells_and_man_know_every_command_and_setting() {
     }
     for name in command.get_subcommands().map(clap::Command::get_name) {
         assert!(page.contains(name), "{name}");
+    }
+}
+
+/// `tests/package/run.sh` installs it.
+#[test]
+fn the_package_holds_what_is_made_for_it_and_serves_as_the_user_of_the_unit() {
+    let manifest: toml::Table = MANIFEST.parse().expect("TOML");
+    let package = manifest["package"]["metadata"]["deb"].as_table().expect("a table");
+    let assets = package["assets"].as_array().expect("a list");
+    let mut installed = Vec::new();
+    for asset in assets {
+        let text = |at: usize| asset[at].as_str().expect("text");
+        let (source, target) = (text(0), text(1));
+        let name = source.rsplit('/').next().expect("a name");
+        let is_made = source.starts_with("target/release/package/");
+        // Completions are made by a loop over the shells.
+        let made =
+            name.replace("bash", "$shell").replace("fish", "$shell").replace("zsh", "$shell");
+        let is_there = match is_made {
+            true => PACKAGE.contains(name) || PACKAGE.contains(&made),
+            false => Path::new(env!("CARGO_MANIFEST_DIR")).join(source).exists(),
+        };
+        assert!(is_there, "{source}");
+        installed.push(if target.ends_with('/') {
+            format!("{target}{name}")
+        } else {
+            target.into()
+        });
+    }
+    for path in
+        ["usr/bin/peristyle", "etc/peristyle/config.toml", "usr/share/doc/peristyle/sbom.cdx.json"]
+    {
+        assert!(installed.iter().any(|it| it == path), "{path} in {installed:?}");
+    }
+    assert_eq!(package["conf-files"][0].as_str(), Some("/etc/peristyle/config.toml"));
+    assert!(UNIT.contains("\nUser=peristyle\nGroup=peristyle\n"));
+    assert!(
+        INSTALLED.contains("adduser --quiet --system --group")
+            && INSTALLED.contains(" peristyle\n")
+    );
+    for script in [INSTALLED, REMOVED] {
+        assert!(script.ends_with("\n#DEBHELPER#\n") && script.contains("\nset -e\n"), "{script}");
+        assert!(script.contains("/var/lib/peristyle"));
     }
 }

@@ -111,10 +111,8 @@ fn every_reason_is_on_the_page_and_no_other() {
     let sources = sources();
     let (_, observed) =
         sources.iter().find(|(path, _)| path.ends_with("accept/observed.rs")).unwrap();
-    let given: BTreeSet<&str> = observed
-        .lines()
-        .filter_map(|line| line.split_once("=> \"")?.1.split('"').next())
-        .collect();
+    let given: BTreeSet<&str> =
+        observed.lines().filter_map(|line| line.split_once("=> \"")?.1.split('"').next()).collect();
     assert!(given.len() > 30);
     for reason in given {
         let is_known = ROW_REASONS.contains(&reason) || REQUEST_REASONS.contains(&reason);

@@ -817,3 +817,24 @@ fn long_lists_become_several_records_and_long_bodies_span_segments() {
     read.unwrap();
     assert_eq!(found, names);
 }
+
+/// A server was started with another `--wal-segment-bytes`; its journal gave the files of before
+/// new heads and used them again, and the start after a stop refused them for their size.
+#[test]
+fn segments_of_another_size_are_not_used_again() {
+    let disk = SimDisk::new();
+    let mut last = 0;
+    for segment_bytes in [8192, 65536, 8192, 16384] {
+        let recovered = open(&disk.shared(), &options(segment_bytes)).unwrap();
+        let journal = start(recovered);
+        for _ in 0..60 {
+            append(&journal, &write("db"), &[7; 3000]).unwrap();
+            journal.recycle(journal.durable());
+        }
+        assert!(journal.last_sequence() >= last + 60);
+        last = journal.last_sequence();
+        journal.close();
+    }
+    let recovered = open(&disk.shared(), &options(8192)).unwrap();
+    assert_eq!(records(&recovered).last().map(|(sequence, ..)| *sequence), Some(last));
+}

@@ -18,7 +18,11 @@ mod arrow;
 
 mod arrow_bodies;
 
+mod backup;
+
 mod binary;
+
+mod book;
 
 mod clients;
 
