@@ -1,11 +1,12 @@
 """The examples in Python and SQL of the guide, as a reader would run them.
 
-Runs every block of schemas/guide/start.md and reading.md but those that need Spark, in a directory
-where `peristyle-data` is the server's data directory and with its address in place of port 8086.
+Runs every block of schemas/guide/start.md and reading.md but those that need Spark,
+with the server's address in place of port 8086, and a copy of its tables in `peristyle-data`.
 """
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -58,11 +59,7 @@ def tables():
 def main():
     data = os.path.abspath(os.environ["PERISTYLE_DATA_DIR"])
     with tempfile.TemporaryDirectory(prefix="peristyle-book-") as scratch:
-        # ClickHouse reads below the directory it is started in, and follows no link out of it.
-        os.chdir(Path(data).parent)
-        if Path(data).name != "peristyle-data":
-            os.chdir(scratch)
-            os.symlink(data, "peristyle-data")
+        os.chdir(scratch)
         written = [run(text) for _, text in blocks("start.md", "python")]
         missing = set(WRITTEN) - set(tables())
         assert not missing, f"nothing in {missing}"
@@ -71,6 +68,8 @@ def main():
 
         post("/write?db=demo", WEATHER)
         post("/api/v1/flush?db=demo")
+        # ClickHouse follows no link out of the directory that it is started in.
+        shutil.copytree(Path(data) / "tables", "peristyle-data/tables")
         connection = duckdb.connect()
         connection.sql(f"LOAD '{duckdb_extension()}'")
         results = {}

@@ -123,7 +123,7 @@ struct Request {
 
 fn request(example: &str) -> Request {
     let (input, command) = match example.split_once("|\n") {
-        Some((print, command)) => (printed(&words(print)[1]), command),
+        Some((print, command)) => (printed(words(print).last().expect("what to print")), command),
         None => (Vec::new(), example),
     };
     let mut request = Request { method: "GET".to_owned(), ..Request::default() };
@@ -137,7 +137,7 @@ fn request(example: &str) -> Request {
             "-X" => method = Some(value()),
             "-H" => request.headers += &(value() + "\r\n"),
             "--data-binary" => {
-                request.method = "POST".to_owned();
+                "POST".clone_into(&mut request.method);
                 request.body = match value().as_str() {
                     "@-" => input.clone(),
                     "@room.arrows" => room_arrows(),
@@ -145,7 +145,7 @@ fn request(example: &str) -> Request {
                 };
             }
             "--data-urlencode" => {
-                request.method = "POST".to_owned();
+                "POST".clone_into(&mut request.method);
                 request.headers += "Content-Type: application/x-www-form-urlencoded\r\n";
                 let pair = value();
                 let (name, value) = pair.split_once('=').expect("a name and a value");
@@ -181,12 +181,12 @@ fn is_like(text: &str, expected: &str) -> bool {
 fn every_example_is_answered_as_the_page_says() {
     let live = Live::start();
     let blocks = blocks(EXAMPLES);
-    assert!(blocks.len() > 50 && blocks.len() % 2 == 0);
+    assert!(blocks.len() > 50 && blocks.len().is_multiple_of(2));
     for pair in blocks.chunks(2) {
         let [("sh", example), ("text", expected)] = pair else { panic!("{pair:?}") };
         let Request { method, target, headers, body } = request(example);
         let answer = live.client().request(&method, &target, &headers, &body);
-        let (head, body) = expected.split_once("\n\n").unwrap_or((expected.trim_end(), ""));
+        let (head, body) = expected.split_once("\n\n").unwrap_or_else(|| (expected.trim_end(), ""));
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).expect("a status");
         assert_eq!(answer.status.to_string(), status, "{example}\n{}", answer.body);

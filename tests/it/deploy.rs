@@ -139,9 +139,10 @@ fn the_package_holds_what_is_made_for_it_and_serves_as_the_user_of_the_unit() {
         // Completions are made by a loop over the shells.
         let made =
             name.replace("bash", "$shell").replace("fish", "$shell").replace("zsh", "$shell");
-        let is_there = match is_made {
-            true => PACKAGE.contains(name) || PACKAGE.contains(&made),
-            false => Path::new(env!("CARGO_MANIFEST_DIR")).join(source).exists(),
+        let is_there = if is_made {
+            PACKAGE.contains(name) || PACKAGE.contains(&made)
+        } else {
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(source).exists()
         };
         assert!(is_there, "{source}");
         installed.push(if target.ends_with('/') {
