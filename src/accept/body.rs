@@ -27,7 +27,7 @@ const POOL_BYTES_MAX: usize = 16 << 20;
 /// Capacity above which a buffer is given back to the allocator.
 const POOLED_BYTES_MAX: usize = 8 << 20;
 /// Allocated at once for a body that says how long it is; more only as it arrives.
-const DECLARED_BYTES_MAX: usize = 4 << 20;
+const DECLARED_BYTES_MAX: usize = 8 << 20;
 /// Admitted at least, at once and when a body grows.
 const ADMITTED_BYTES_MIN: usize = 16 << 10;
 /// What a byte on the wire is expected to come to: itself and the rows made of it.
