@@ -22,6 +22,7 @@ use peristyle::timestamp::Timestamp;
 mod random;
 
 #[path = "support/line_bodies.rs"]
+#[expect(dead_code, reason = "shared with other benches")]
 mod bodies;
 
 #[global_allocator]

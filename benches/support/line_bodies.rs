@@ -84,16 +84,51 @@ pub(crate) fn tsbs(lines: u64) -> Vec<u8> {
     body(lines, host_of_4000, integer, false)
 }
 
+/// Lines whose series nobody has seen: their hosts are numbered from `first` on.
+pub(crate) fn unseen(lines: u64, first: u64) -> Vec<u8> {
+    body(lines, |line, _| head(first + line), integer, false)
+}
+
+/// Each line has two of a hundred fields, or, with `alternating`, the five that the line before
+/// it has not.
+pub(crate) fn sparse(lines: u64, alternating: bool) -> Vec<u8> {
+    let mut random = Random(1);
+    let mut body = String::new();
+    for line in 0..lines {
+        let first = random.next() % 99;
+        let fields = if alternating { line % 2 * 5..line % 2 * 5 + 5 } else { first..first + 2 };
+        let start = fields.start;
+        body.push_str(&head(line % 4_000));
+        for field in fields {
+            let separator = if field == start { ' ' } else { ',' };
+            let _ = write!(body, "{separator}field_{field}={}", integer(&mut random));
+        }
+        let _ = writeln!(body, " {}", 1_451_606_400_000_000_000 + (line / 4_000) * 10_000_000_000);
+    }
+    body.into_bytes()
+}
+
+/// [`tsbs`] with a thousand measurements in turn.
+pub(crate) fn measurements(lines: u64) -> Vec<u8> {
+    let host = |line: u64, _: &mut Random| {
+        head(line % 4_000).replacen("cpu", &format!("cpu_{}", line % 1_000), 1)
+    };
+    body(lines, host, integer, false)
+}
+
 /// Bodies that differ in one thing each from [`tsbs`], by name.
 pub(crate) fn shapes(lines: u64) -> Vec<(&'static str, Vec<u8>)> {
     let escaped = |line: u64, _: &mut Random| head(line % 4_000).replace("eu-", "eu\\ ");
-    let unseen = |_: u64, random: &mut Random| head(random.next());
+    let random_host = |_: u64, random: &mut Random| head(random.next());
     vec![
         ("tsbs", tsbs(lines)),
         ("floats", body(lines, host_of_4000, float, false)),
         ("long_floats", body(lines, host_of_4000, long_float, false)),
         ("escapes", body(lines, escaped, string, false)),
         ("random_order", body(lines, host_of_4000, integer, true)),
-        ("new_series", body(lines, unseen, integer, false)),
+        ("new_series", body(lines, random_host, integer, false)),
+        ("sparse", sparse(lines, false)),
+        ("alternating", sparse(lines, true)),
+        ("measurements", measurements(lines)),
     ]
 }

@@ -62,6 +62,50 @@ pub(crate) fn row_arc(rows: usize) -> Vec<u8> {
     body
 }
 
+/// [`row_arc`] with the keys of each map in an order of its own, as maps of Go are written.
+pub(crate) fn row_shuffled(rows: usize) -> Vec<u8> {
+    let (mut body, mut random) = (Vec::new(), Random(1));
+    for row in 0..rows as u64 {
+        let host = random.next() % 100;
+        body.push(0x84);
+        for key in shuffled(["m", "t", "tags", "fields"], &mut random) {
+            string(&mut body, key);
+            match key {
+                "m" => string(&mut body, "cpu"),
+                "t" => integer(&mut body, START_MS + row),
+                "tags" => {
+                    body.push(0x82);
+                    for name in shuffled(["host", "region"], &mut random) {
+                        string(&mut body, name);
+                        match name {
+                            "host" => string(&mut body, &format!("server{host:03}")),
+                            _ if host.is_multiple_of(2) => string(&mut body, "eu-west-1"),
+                            _ => string(&mut body, "us-east-2"),
+                        }
+                    }
+                }
+                _ => {
+                    body.push(0x83);
+                    for name in shuffled(["value", "cpu_idle", "cpu_user"], &mut random) {
+                        string(&mut body, name);
+                        float(&mut body, percentage(&mut random));
+                    }
+                }
+            }
+        }
+    }
+    body
+}
+
+/// The keys in any order.
+fn shuffled<const N: usize>(mut keys: [&'static str; N], random: &mut Random) -> [&'static str; N] {
+    for place in 1..N {
+        let other = usize::try_from(random.next() % (place as u64 + 1)).expect("it is below");
+        keys.swap(place, other);
+    }
+    keys
+}
+
 /// `rows` rows as Telegraf's serializer writes them: `{name, time, tags, fields}`.
 pub(crate) fn row_telegraf(rows: usize) -> Vec<u8> {
     let (mut body, mut random) = (Vec::new(), Random(2));
