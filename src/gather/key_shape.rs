@@ -4,8 +4,9 @@
 //! delimiter or marker included. A table keeps [`SHAPES_MAX`] of them. A hit is one masked compare
 //! of 32 bytes; a miss costs the decoder a hash, never more (decision 3).
 //!
-//! Rows that come in random order (Go maps) would relearn for ever: after [`EAGER_MISSES`] rows
-//! with a miss in succession only one row in [`RELEARN_EVERY`] is learnt.
+//! Rows that come in random order (Go maps) would relearn for ever: where more than one row in
+//! five has a miss, only one in [`RELEARN_EVERY`] is learnt, and keys are found by their raw bytes,
+//! wherever in a row they stand ([`KeyShapes::find`]).
 
 use super::table_builder::ColumnIndex;
 use crate::schema::ColumnKind;
@@ -16,10 +17,16 @@ pub const KEY_WINDOW: usize = 32;
 
 /// Shapes kept for each table.
 const SHAPES_MAX: usize = 4;
-/// Rows with a miss in succession that are learnt at once.
-const EAGER_MISSES: u32 = 8;
+/// What a row with a miss adds to the disorder; one without takes one away.
+const MISS: u32 = 4;
+/// Disorder from which on rows are taken to have no order, and the most there is.
+const RANDOM: u32 = 8 * MISS;
+const DISORDER_MAX: u32 = 16 * MISS;
 /// Beyond that, one row in so many is learnt.
 const RELEARN_EVERY: u32 = 64;
+/// Keys found by their raw bytes, of a table whose rows have no order; two that fall on one place
+/// take turns.
+const KNOWN_MAX: usize = 256;
 /// How many keys a sparse row may leave out before the prediction gives up.
 const SKIP_MAX: usize = 4;
 
@@ -44,6 +51,28 @@ fn words(window: &[u8; KEY_WINDOW]) -> Words {
         *word = u64::from_le_bytes(*bytes);
     }
     words
+}
+
+/// The first `len` bytes; the others are zeros.
+#[inline(always)]
+fn cut(window: &Words, len: usize) -> Words {
+    let mut cut = *window;
+    for (word, first) in cut.iter_mut().zip([0, 8, 16, 24]) {
+        let bytes = len.saturating_sub(first).min(8);
+        // Of a word, first bytes are low ones. A shift by all bits is none at all.
+        *word &= if bytes == 0 { 0 } else { u64::MAX >> (64 - 8 * bytes) };
+    }
+    cut
+}
+
+/// Where a key is kept among those that are found by their bytes.
+#[inline(always)]
+fn place([first, second, third, fourth]: &Words) -> usize {
+    // Odd multipliers with mixed bits; the high bits of a product depend on all others.
+    let low = (first ^ third.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let high = (second ^ fourth.rotate_left(32)).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+    let mixed = (low ^ high.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    usize::try_from(mixed >> 56).unwrap_or_default()
 }
 
 /// Bytes that are expected at some place: one masked compare says whether they are there.
@@ -79,6 +108,11 @@ impl Literal {
     #[expect(clippy::len_without_is_empty, reason = "it is a length in a body, not a collection")]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// A number below [`KNOWN_MAX`] that the bytes decide.
+    fn place(&self) -> usize {
+        place(&self.bytes)
     }
 
     /// Whether `window` begins with them.
@@ -129,13 +163,52 @@ pub(super) struct KeyShapes {
     is_learning: bool,
     /// Whether the open row had a miss.
     has_missed: bool,
-    /// Rows with a miss in succession.
-    misses: u32,
+    /// How often rows had a miss lately.
+    disorder: u32,
+    /// Rows with a miss since one was learnt.
+    unlearnt: u32,
     /// The shape that is replaced next.
     oldest: usize,
+    /// Keys by their bytes; empty while rows have an order.
+    known: Vec<Option<Slot>>,
 }
 
 impl KeyShapes {
+    /// Whether rows come in no order that could be foreseen.
+    #[inline(always)]
+    pub(super) fn is_random(&self) -> bool {
+        self.disorder >= RANDOM
+    }
+
+    /// The column of the key that is the first `len` bytes of `window`, when it was not foreseen
+    /// and rows have no order.
+    #[inline(always)]
+    pub(super) fn find(&mut self, window: &[u8; KEY_WINDOW], len: usize) -> Option<ColumnIndex> {
+        if !self.is_random() {
+            return None;
+        }
+        let key = cut(&words(window), len);
+        let slot = self.known.get(place(&key))?.as_ref()?;
+        if slot.key.len != len || slot.key.bytes != key {
+            return None;
+        }
+        let column = slot.column;
+        if self.is_learning || !self.has_missed {
+            self.learn(window.get(..len)?, column);
+        }
+        Some(column)
+    }
+
+    /// Keeps a key by its bytes.
+    fn know(&mut self, slot: Slot) {
+        if self.known.is_empty() {
+            self.known.resize(KNOWN_MAX, None);
+        }
+        if let Some(place) = self.known.get_mut(slot.key.place()) {
+            *place = Some(slot);
+        }
+    }
+
     /// The column and key length of the next key, if it was foreseen.
     #[inline(always)]
     pub(super) fn predict(&mut self, window: &[u8; KEY_WINDOW]) -> Option<(ColumnIndex, usize)> {
@@ -157,6 +230,9 @@ impl KeyShapes {
     /// A key left out, or another shape.
     #[inline(never)]
     fn predict_elsewhere(&mut self, window: &Words) -> Option<(ColumnIndex, usize)> {
+        if self.is_random() {
+            return None;
+        }
         let ahead = |shape: &[Slot], from: usize| {
             let rest = shape.get(from..)?;
             rest.iter().take(SKIP_MAX + 1).position(|slot| slot.matches(window)).map(|it| from + it)
@@ -186,9 +262,9 @@ impl KeyShapes {
     pub(super) fn learn(&mut self, raw_key: &[u8], column: ColumnIndex) {
         if !self.has_missed {
             self.has_missed = true;
-            self.misses = self.misses.saturating_add(1);
-            self.is_learning =
-                self.misses <= EAGER_MISSES || self.misses.is_multiple_of(RELEARN_EVERY);
+            self.is_learning = !self.is_random() || self.unlearnt >= RELEARN_EVERY;
+            self.unlearnt = if self.is_learning { 0 } else { self.unlearnt + 1 };
+            self.disorder = (self.disorder + MISS).min(DISORDER_MAX);
             self.row.clear();
             if self.is_learning {
                 let shape = self.shapes.get(self.current).map(Vec::as_slice).unwrap_or_default();
@@ -202,6 +278,17 @@ impl KeyShapes {
         }
     }
 
+    /// As [`Self::learn`], of a column that is never taken away.
+    #[cold]
+    pub(super) fn meet(&mut self, raw_key: &[u8], column: ColumnIndex) {
+        self.learn(raw_key, column);
+        if self.is_random()
+            && let Some(slot) = Slot::new(raw_key, column)
+        {
+            self.know(slot);
+        }
+    }
+
     /// The row was committed: what it taught becomes a shape, keys that got no value left out.
     #[inline(always)]
     pub(super) fn commit(&mut self, has_value: impl Fn(ColumnIndex) -> bool) {
@@ -209,7 +296,7 @@ impl KeyShapes {
             self.row.retain(|slot| has_value(slot.column));
             self.keep();
         } else {
-            self.misses = 0;
+            self.disorder = self.disorder.saturating_sub(1);
         }
         self.next = 0;
     }

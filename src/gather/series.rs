@@ -59,6 +59,8 @@ pub(super) struct TagValues {
     values: StringValues,
     index: HashTable<u32>,
     hasher: RandomState,
+    /// What was asked for last: most tags of a new series are those of the one before.
+    last: u32,
 }
 
 impl Default for TagValues {
@@ -67,6 +69,7 @@ impl Default for TagValues {
             values: StringValues::new(),
             index: HashTable::new(),
             hasher: RandomState::default(),
+            last: 0,
         }
     }
 }
@@ -74,15 +77,20 @@ impl Default for TagValues {
 impl TagValues {
     /// The key of `value`, which is added when it is new.
     pub(super) fn intern(&mut self, value: &str) -> TagKey {
-        let Self { values, index, hasher } = self;
+        let Self { values, index, hasher, last } = self;
+        if wide(*last) < values.len() && values.value(wide(*last)) == value.as_bytes() {
+            return TagKey(*last);
+        }
         let hash = hasher.hash_one(value.as_bytes());
         let found = index.find(hash, |key| values.value(wide(*key)) == value.as_bytes());
         if let Some(key) = found {
+            *last = *key;
             return TagKey(*key);
         }
         let key = narrow(values.len());
         values.push(value);
         index.insert_unique(hash, key, |key| hasher.hash_one(values.value(wide(*key))));
+        *last = key;
         TagKey(key)
     }
 

@@ -192,6 +192,35 @@ fn a_line_of_invalid_utf8_costs_only_itself() {
     assert_eq!(outcome.rejections, [(2, invalid.clone()), (4, invalid)]);
 }
 
+/// Lines of one table whose tags and fields come in any order, some left out, some twice, some of
+/// another kind.
+fn unordered_lines() -> impl Strategy<Value = Vec<u8>> {
+    let tag = (0..4_u8, 0..5_u8).prop_map(|(name, value)| format!(",tag_{name}=v{value}"));
+    let value = select(vec!["1i", "2i", "2.5", "t", "\"a,b =\"", "x"]);
+    let values = prop_oneof![19 => Just("7i"), 1 => value];
+    let names = Just((0..12).collect::<Vec<u8>>()).prop_shuffle();
+    let fields = (names, 1..12_usize, proptest::collection::vec(values, 12), 0..40_u8);
+    let line = (proptest::collection::vec(tag, 0..4), fields).prop_map(|(tags, fields)| {
+        let (names, count, values, twice) = fields;
+        let field = |(name, value): (&u8, &&str)| format!("field_{name}={value}");
+        let mut fields: Vec<String> = names.iter().zip(&values).take(count).map(field).collect();
+        if twice == 0 {
+            fields.push(fields[0].clone());
+        }
+        format!("cpu{} {} 1\n", tags.concat(), fields.join(","))
+    });
+    proptest::collection::vec(line, 150).prop_map(|lines| lines.concat().into_bytes())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn lines_without_an_order_of_keys_give_what_the_naive_decoder_says(body in unordered_lines()) {
+        check(&[body.clone(), body], Precision::Nanosecond);
+    }
+}
+
 #[test]
 fn line_numbers_are_physical() {
     let body = b"\n# c\nm f=\"a\nb\" 1\n\nbad\r\n\r\nm,t=a\\\nb f=1\nbad";

@@ -237,6 +237,15 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rows_without_an_order_of_keys_give_the_rows_of_the_naive_decoder(seed: u64) {
+        agree::msgpack(&bodies::unordered_rows(&mut Random::new(seed)));
+    }
+}
+
 // Shapes.
 
 #[test]

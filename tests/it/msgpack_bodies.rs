@@ -478,3 +478,50 @@ pub fn alike_rows(random: &mut Random) -> Vec<u8> {
     }
     body
 }
+
+/// Rows of one table, the keys of each map in an order of their own: more shapes than anybody
+/// could foresee. Some have a value that their column refuses, or none, or a key twice.
+pub fn unordered_rows(random: &mut Random) -> Vec<u8> {
+    let mut body = Vec::new();
+    for row in 0..200 {
+        let mut fields: Vec<(Tree, Tree)> = Vec::new();
+        for name in 0..10 {
+            let value = match random.below(40) {
+                0 => "text".into(),
+                1 => Tree::Nil,
+                2..=9 => continue,
+                _ => Tree::from(f64::from(row) + 0.5),
+            };
+            fields.push((format!("field_{name}").into(), value));
+        }
+        if random.once_in(30) {
+            fields.push(("field_0".into(), 1.5.into()));
+        }
+        let host = format!("host_{}", random.below(9));
+        let mut tags: Vec<(Tree, Tree)> =
+            vec![("host".into(), host.into()), ("rack".into(), "r".into())];
+        tags.truncate(random.below(3));
+        shuffle(&mut fields, random);
+        shuffle(&mut tags, random);
+        let mut pairs: Vec<(Tree, Tree)> = vec![
+            ("m".into(), "cpu".into()),
+            ("t".into(), (1_700_000_000_000_i64 + i64::from(row)).into()),
+            ("fields".into(), Tree::Map(fields)),
+        ];
+        if !tags.is_empty() {
+            pairs.push(("tags".into(), Tree::Map(tags)));
+        }
+        if random.once_in(30) {
+            pairs.swap_remove(random.below(3));
+        }
+        shuffle(&mut pairs, random);
+        body.extend(encode(&Tree::Map(pairs)));
+    }
+    body
+}
+
+fn shuffle<T>(items: &mut [T], random: &mut Random) {
+    for place in 1..items.len() {
+        items.swap(place, random.below(place + 1));
+    }
+}

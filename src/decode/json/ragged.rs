@@ -105,7 +105,9 @@ impl Open<'_> {
         if is_tag {
             let byte = || document.byte_from(place, at);
             return match tag_text(value, name, byte, self.text)? {
-                Some(value) if !value.is_empty() => Ok(self.table.append_tag(name, value)?),
+                Some(value) if !value.is_empty() => {
+                    Ok(self.table.append_tag(name, value).map(drop)?)
+                }
                 _ => Ok(()),
             };
         }

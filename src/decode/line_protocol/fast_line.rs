@@ -99,7 +99,13 @@ impl Decoder<'_> {
     fn tags(&mut self, start: usize, end: usize, builder: &mut TableBuilder) -> Option<()> {
         let head = self.bytes.get(..end)?;
         let mut at = name_end(head, start, Dialect::V3, ends_value);
+        let mut place = 0;
         while at < end {
+            if let Some(value_end) = self.foreseen_tag(at, end, place, builder)? {
+                at = value_end;
+                place += 1;
+                continue;
+            }
             let key = Span { start: at + 1, end: name_end(head, at + 1, Dialect::V3, ends_key) };
             let value_start = key.end + 1;
             let value_end = name_end(head, value_start, Dialect::V3, ends_value);
@@ -110,10 +116,37 @@ impl Decoder<'_> {
             }
             let mut names = self.names();
             let (name, value) = names.tag(key, value);
-            builder.append_tag(name, value).ok()?;
+            let column = builder.append_tag(name, value).ok()?;
+            builder.learn_tag(place, head.get(key.start..value_start)?, column);
             at = value_end;
+            place += 1;
         }
         Some(())
+    }
+
+    /// Appends the tag whose comma is at `at`, if its key is the one that is foreseen at `place`,
+    /// and returns where its value ends.
+    fn foreseen_tag(
+        &mut self,
+        at: usize,
+        end: usize,
+        place: usize,
+        builder: &mut TableBuilder,
+    ) -> Option<Option<usize>> {
+        let head = self.bytes.get(..end)?;
+        let foreseen = builder.foresee_tag(place, self.body.window(at + 1)?);
+        let Some((column, key_len)) = foreseen.filter(|_| head.get(at) == Some(&b',')) else {
+            return Some(None);
+        };
+        let value_start = at + 1 + key_len;
+        head.get(value_start)?;
+        let value_end = name_end(head, value_start, Dialect::V3, ends_value);
+        let value = Span { start: value_start, end: value_end };
+        if value.is_empty() {
+            return None;
+        }
+        builder.append_tag_to(column, self.names().plain(value, Place::Key)).ok()?;
+        Some(Some(value_end))
     }
 
     fn names(&mut self) -> Names<'_, '_> {
@@ -126,8 +159,14 @@ impl Decoder<'_> {
     fn fields(&mut self, head_end: usize, builder: &mut TableBuilder) -> Option<usize> {
         let mut at = self.skip_spaces(head_end);
         loop {
-            let predicted = builder.predict(self.body.window(at)?);
-            let value_end = if let Some(key) = predicted {
+            let window = self.body.window(at)?;
+            let mut foreseen = builder.predict(window);
+            if foreseen.is_none()
+                && let Some(equals) = memchr::memchr(b'=', window)
+            {
+                foreseen = builder.find_key(window, equals + 1);
+            }
+            let value_end = if let Some(key) = foreseen {
                 self.foreseen_value(at + key.key_len, key.column, key.kind, builder)?
             } else {
                 let (column, value_at) = self.key(at, builder)?;

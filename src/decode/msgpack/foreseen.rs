@@ -134,6 +134,9 @@ impl<'a> Decoder<'a, '_> {
     /// Not inlined: the loop is the whole function, and has all registers.
     #[inline(never)]
     pub(super) fn foreseen_rows(&mut self, it: &mut Reader<'a>, most: usize) -> usize {
+        if !self.templates.are_worth_a_look() {
+            return 0;
+        }
         let mut templates = std::mem::take(&mut self.templates.all);
         let mut last = self.templates.last;
         let mut taken = 0;
@@ -158,6 +161,9 @@ impl<'a> Decoder<'a, '_> {
         }
         self.templates.all = templates;
         self.templates.last = last;
+        if taken > 0 {
+            self.templates.hit(taken);
+        }
         self.row_count += taken as u64;
         self.report.accepted += taken as u64;
         taken

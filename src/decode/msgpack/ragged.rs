@@ -116,7 +116,9 @@ impl Open<'_> {
                 && self.table.role_of(name) == Some(Role::Tag);
         if is_tag {
             return match tag_text(token, name.as_bytes(), at, self.text)? {
-                Some(value) if !value.is_empty() => Ok(self.table.append_tag(name, value)?),
+                Some(value) if !value.is_empty() => {
+                    Ok(self.table.append_tag(name, value).map(drop)?)
+                }
                 _ => Ok(()),
             };
         }

@@ -115,6 +115,8 @@ struct Streamed<'a> {
     time: Option<Timestamp>,
     /// Where the fields went.
     table: Option<TableIndex>,
+    /// The fields that came before the measurement.
+    early_fields: Option<Given>,
     filled: Filled,
     /// The parts that are no keys and no measurement, in their order.
     marks: [Option<Mark>; MARKS_MAX],
@@ -147,23 +149,26 @@ impl<'a> Decoder<'a, '_> {
             return None;
         }
         let mut row = Streamed::default();
-        for _ in 0..pairs {
-            if self.stream_part(&mut it, &mut row).is_none() {
-                self.undo(&row);
-                return None;
-            }
-        }
-        if self.stream_commit(&row).is_none() {
+        let is_read = (0..pairs).all(|_| self.stream_part(&mut it, &mut row).is_some());
+        if !is_read
+            || self.stream_early_fields(&mut row).is_none()
+            || self.stream_commit(&row).is_none()
+        {
             self.undo(&row);
             return None;
         }
         self.row_count += 1;
         self.report.accepted += 1;
         self.report.dropped_fields += row.filled.dropped;
-        if let (Some(table), []) = (row.table, row.raw.host) {
-            // Without a template the next row takes this way again.
-            let table = (table, self.database.table_mut(table));
-            let _ = self.templates.learn(self.body, table, start..it.at, &row.marks);
+        let is_learnt = self.templates.are_worth_a_look();
+        self.templates.miss();
+        if let (true, Some(index), []) = (is_learnt, row.table, row.raw.host) {
+            let table = self.database.table_mut(index);
+            if table.has_order() {
+                // Without a template the next row takes this way again.
+                let table = (index, table);
+                let _ = self.templates.learn(self.body, table, start..it.at, &row.marks);
+            }
         }
         Some(it.at)
     }
@@ -206,17 +211,44 @@ impl<'a> Decoder<'a, '_> {
                 row.raw.tags = it.since(at);
                 row.mark(Part::Tags, at, it.at);
             }
-            Key::Fields | Key::F if row.table.is_none() && !row.raw.measurement.is_empty() => {
-                let table = self.stream_table(row.raw.measurement)?;
-                row.table = Some(table);
-                let table = self.database.table_mut(table);
-                let text = &mut self.memo.text;
-                append_fields(table, self.body, it, key, text, &mut row.filled).ok()?;
+            Key::Fields | Key::F if row.table.is_none() && row.early_fields.is_none() => {
+                if row.raw.measurement.is_empty() {
+                    row.early_fields = Some(Given { key, at });
+                    if it.skip(1).ok()? == Nesting::TooDeep {
+                        return None;
+                    }
+                } else {
+                    self.stream_fields(it, key, row)?;
+                }
                 row.mark(Part::Fields(key), at, it.at);
             }
             _ => return None,
         }
         Some(())
+    }
+
+    /// Appends the fields at `it` to the table of the measurement, which came before them.
+    #[inline(always)]
+    fn stream_fields(
+        &mut self,
+        it: &mut Reader<'a>,
+        key: Key,
+        row: &mut Streamed<'a>,
+    ) -> Option<()> {
+        let table = self.stream_table(row.raw.measurement)?;
+        row.table = Some(table);
+        let table = self.database.table_mut(table);
+        append_fields(table, self.body, it, key, &mut self.memo.text, &mut row.filled).ok()
+    }
+
+    /// Appends the fields that came before the measurement, if there were such.
+    #[inline(always)]
+    fn stream_early_fields(&mut self, row: &mut Streamed<'a>) -> Option<()> {
+        let Some(Given { key, at }) = row.early_fields else { return Some(()) };
+        if row.raw.measurement.is_empty() {
+            return None;
+        }
+        self.stream_fields(&mut self.reader(at), key, row)
     }
 
     /// A time that is no common integer.

@@ -22,6 +22,16 @@ use crate::gather::{ColumnIndex, KEY_WINDOW, Literal, TableBuilder, TableIndex};
 /// Templates kept for a body: measurements, times the shapes they come in.
 const TEMPLATES_MAX: usize = 16;
 
+/// Templates pay while they foresee one row in so many: a row that they foresee is worth looking
+/// for that many times in vain.
+const WORTH: u32 = 4;
+
+/// What is put into templates at first, and most of what they can earn.
+const WORTH_MAX: u32 = 24;
+
+/// Where they do not pay, one row in so many is looked at all the same.
+const LOOK_EVERY: u32 = 64;
+
 /// Parts a row can have: time, tags and fields.
 pub(super) const MARKS_MAX: usize = 3;
 
@@ -240,9 +250,16 @@ impl Template {
 }
 
 /// The templates of a body.
-#[derive(Debug, Default)]
+///
+/// Writers that give each row's keys an order of its own have more shapes than there are templates:
+/// comparing and learning in vain would cost them more than reading.
+#[derive(Debug)]
 pub(super) struct Templates {
     pub(super) all: Vec<Template>,
+    /// What they have earned: [`WORTH`] for a row foreseen, less one for each that was not.
+    earned: u32,
+    /// Rows left until the next one is looked at, while nothing is earned.
+    unseen: u32,
     /// The template of the last row.
     pub(super) last: usize,
     /// Bytes of the tags that were not foreseen last, and whether those before had as many.
@@ -250,7 +267,40 @@ pub(super) struct Templates {
     pub(super) is_length_kept: bool,
 }
 
+impl Default for Templates {
+    fn default() -> Self {
+        Self {
+            all: Vec::new(),
+            earned: WORTH_MAX,
+            unseen: 0,
+            last: 0,
+            tags_len: 0,
+            is_length_kept: false,
+        }
+    }
+}
+
 impl Templates {
+    /// Whether the next row should be compared, and learnt from.
+    #[inline(always)]
+    pub(super) fn are_worth_a_look(&self) -> bool {
+        self.earned > 0 || self.unseen == 0
+    }
+
+    /// So many rows were foreseen.
+    #[inline(always)]
+    pub(super) fn hit(&mut self, rows: usize) {
+        let rows = u32::try_from(rows).unwrap_or(WORTH_MAX).min(WORTH_MAX);
+        self.earned = (self.earned + rows * WORTH).min(WORTH_MAX);
+    }
+
+    /// A row was not foreseen.
+    #[inline(always)]
+    pub(super) fn miss(&mut self) {
+        self.earned = self.earned.saturating_sub(1);
+        self.unseen = self.unseen.checked_sub(1).unwrap_or(LOOK_EVERY);
+    }
+
     /// Learns from the row of `table` that stands at `row`. `None`: it is like none that a
     /// template can describe, or there is no room for another.
     #[cold]

@@ -7,7 +7,7 @@ use super::item::{Stop, name, utf8};
 use super::time;
 use super::token::{Reader, Token};
 use crate::decode::cursor::Body;
-use crate::gather::{AppendError, ColumnIndex, TableBuilder};
+use crate::gather::{AppendError, ColumnIndex, KEY_WINDOW, Predicted, TableBuilder};
 
 /// What the fields of an item put into the open row.
 #[derive(Clone, Copy, Debug, Default)]
@@ -114,7 +114,10 @@ pub(super) fn append_fields(
                 let key_at = it.at;
                 // Without a closure, so that the prediction is part of this loop.
                 let found = match body.window(key_at) {
-                    Some(window) => table.predict(window),
+                    Some(window) => match table.predict(window) {
+                        None => found_key(table, window),
+                        foreseen => foreseen,
+                    },
                     None => None,
                 };
                 let Some(found) = found else {
@@ -139,6 +142,14 @@ pub(super) fn append_fields(
     }
     filled.values += count;
     Ok(())
+}
+
+/// The short key that `window` begins with, where keys come in no order and it was met before.
+#[inline(always)]
+fn found_key(table: &mut TableBuilder, window: &[u8; KEY_WINDOW]) -> Option<Predicted> {
+    let [marker, ..] = *window;
+    let len = 1 + usize::from(marker & 0x1f);
+    if marker & 0xe0 == 0xa0 { table.find_key(window, len) } else { None }
 }
 
 /// Appends the value at `it`, which is another than the commonest.

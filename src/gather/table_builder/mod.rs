@@ -27,6 +27,8 @@ mod run;
 
 mod seal;
 
+mod tags;
+
 mod whole;
 
 pub use whole::{WholeRows, WholeTimes};
@@ -43,8 +45,8 @@ use super::registry::{Measurement, Registry};
 use super::series::{SeriesIndex, SeriesSet, TagKey};
 use super::values::TimeValues;
 use super::{AppendError, Atomicity};
-use crate::schema::Role;
 use crate::timestamp::Timestamp;
+use tags::TagOrder;
 use whole::Whole;
 
 /// A column of one table on one shard.
@@ -81,6 +83,8 @@ pub struct TableBuilder {
     /// would not bring it back.
     has_tag_in_field: bool,
     shapes: KeyShapes,
+    /// The tags that lines have, in their order.
+    tag_order: TagOrder,
     /// Rows of the open write that came whole, in order; each stands before the row it names.
     wholes: Vec<Whole>,
     /// Of the open write.
@@ -107,6 +111,7 @@ impl TableBuilder {
             row_tags: Vec::new(),
             has_tag_in_field: false,
             shapes: KeyShapes::default(),
+            tag_order: TagOrder::default(),
             wholes: Vec::new(),
             days,
             atomicity: Atomicity::Rows,
@@ -179,45 +184,33 @@ impl TableBuilder {
         Some(Predicted { column, key_len, kind })
     }
 
-    /// Takes note of a key that was not foreseen and led to `column`.
+    /// Whether the keys of rows come in orders that can be foreseen.
+    pub fn has_order(&self) -> bool {
+        !self.shapes.is_random()
+    }
+
+    /// Finds the key that is the first `len` bytes of `window`, and was not foreseen, where keys
+    /// come in no order.
+    #[inline(always)]
+    pub fn find_key(&mut self, window: &[u8; KEY_WINDOW], len: usize) -> Option<Predicted> {
+        let column = self.shapes.find(window, len)?;
+        let kind = self.column(column)?.kind()?;
+        Some(Predicted { column, key_len: len, kind })
+    }
+
+    /// Takes note of a key that was neither foreseen nor found, and led to `column`.
     pub fn learn(&mut self, raw_key: &[u8], column: ColumnIndex) {
-        self.shapes.learn(raw_key, column);
+        if self.column(column).is_some_and(|it| it.slot.is_some()) {
+            self.shapes.meet(raw_key, column);
+        } else {
+            self.shapes.learn(raw_key, column);
+        }
     }
 
     /// Sets the tags of the open row by the series number a committed row had.
     #[inline]
     pub fn set_series(&mut self, series: SeriesIndex) {
         self.row_series = series;
-    }
-
-    /// Appends one tag to the open row.
-    ///
-    /// A name that is a string *field* already takes the value as that field's: nothing is lost,
-    /// and a body that stated no roles (Telegraf's `outputs.arc`) may have come first.
-    ///
-    /// # Errors
-    /// `DuplicateColumn`, `RoleConflict`, `NameTooLong`, and those of [`Self::tag`].
-    pub fn append_tag(&mut self, name: &str, value: &str) -> Result<(), AppendError> {
-        let max = self.registry.limits().name_bytes_max;
-        if value.len() > max {
-            return Err(AppendError::NameTooLong { bytes: value.len() });
-        }
-        let index = self.find_or_add(name, Role::Tag)?;
-        let is_string_field = self.column(index).is_some_and(|column| {
-            column.role == Role::Field && matches!(column.values, Values::String(_))
-        });
-        if is_string_field {
-            self.has_tag_in_field = true;
-            return self.append_str(index, value);
-        }
-        self.take_role(index, Role::Tag)?;
-        if self.row_tags.iter().any(|(column, _)| *column == index) {
-            return Err(AppendError::DuplicateColumn { column: name.into(), role: Role::Tag });
-        }
-        self.open_tag(index);
-        let key = self.intern_tag(index, value);
-        self.row_tags.push((index, key));
-        Ok(())
     }
 
     /// Commits the open row and returns its series.
