@@ -286,7 +286,7 @@ fn null_slots_of_a_wide_table_are_accounted_before_the_seal_makes_them() {
             (&*names[1], Value::Str("x".into())),
             (&*names[2], Value::Bool(true)),
         ];
-        append(&mut shard, "wide", &[("host", "a")], &fields, at as i64).unwrap();
+        append(&mut shard, "wide", &[("host", "a")], &fields, i64::try_from(at).unwrap()).unwrap();
     }
     let before = shard.tables.row_bytes();
     let slots = COLUMNS * COLUMNS * (8 + 4);
