@@ -101,7 +101,7 @@ impl Decoder<'_> {
         let mut at = name_end(head, start, Dialect::V3, ends_value);
         let mut place = 0;
         while at < end {
-            if let Some(value_end) = self.foreseen_tag(at, end, place, builder)? {
+            if let Some(value_end) = self.foreseen_tag(at, end, place, builder) {
                 at = value_end;
                 place += 1;
                 continue;
@@ -125,28 +125,27 @@ impl Decoder<'_> {
     }
 
     /// Appends the tag whose comma is at `at`, if its key is the one that is foreseen at `place`,
-    /// and returns where its value ends.
+    /// and returns where its value ends. `None`: nothing was appended.
     fn foreseen_tag(
         &mut self,
         at: usize,
         end: usize,
         place: usize,
         builder: &mut TableBuilder,
-    ) -> Option<Option<usize>> {
+    ) -> Option<usize> {
         let head = self.bytes.get(..end)?;
-        let foreseen = builder.foresee_tag(place, self.body.window(at + 1)?);
-        let Some((column, key_len)) = foreseen.filter(|_| head.get(at) == Some(&b',')) else {
-            return Some(None);
-        };
+        let (column, key_len) = builder.foresee_tag(place, self.body.window(at + 1)?)?;
         let value_start = at + 1 + key_len;
-        head.get(value_start)?;
+        if head.get(at) != Some(&b',') || value_start >= end {
+            return None;
+        }
         let value_end = name_end(head, value_start, Dialect::V3, ends_value);
         let value = Span { start: value_start, end: value_end };
         if value.is_empty() {
             return None;
         }
         builder.append_tag_to(column, self.names().plain(value, Place::Key)).ok()?;
-        Some(Some(value_end))
+        Some(value_end)
     }
 
     fn names(&mut self) -> Names<'_, '_> {
