@@ -213,6 +213,7 @@ fn rmpv_tree(mut rest: &[u8]) -> u64 {
 fn decode(criterion: &mut Criterion) {
     for (shape, rows, body) in [
         ("row_arc", 1_000, bodies::row_arc(1_000)),
+        ("row_shuffled", 1_000, bodies::row_shuffled(1_000)),
         ("row_telegraf", 1_000, bodies::row_telegraf(1_000)),
         ("columnar_iot", 1_000, bodies::columnar_iot(1_000)),
     ] {

@@ -29,7 +29,7 @@ pub(crate) struct Budget {
     floor: String,
     figure: Figure,
     /// Worse than this fails.
-    budget: f64,
+    bound: f64,
     /// What the project has set itself; absent where nothing has been.
     required: Option<f64>,
     aim: Option<f64>,
@@ -74,7 +74,7 @@ impl Budget {
                 "ns/row" => Figure::Row,
                 other => panic!("expected a figure, found {other}"),
             },
-            budget: table.get("budget").map(number).unwrap(),
+            bound: table.get("budget").map(number).unwrap(),
             required: table.get("required").map(number),
             aim: table.get("aim").map(number),
         }
@@ -103,7 +103,7 @@ impl Budget {
 
     pub(crate) fn verdict(&self, it: &Figures, slack: f64) -> Verdict {
         let measured = self.measured(it);
-        if !self.is_within(measured, self.budget, slack) {
+        if !self.is_within(measured, self.bound, slack) {
             return Verdict::Worse;
         }
         match self.required {
@@ -132,7 +132,7 @@ impl Budget {
             self.shape,
             self.measured(it),
             it.spread * 100.0,
-            self.budget,
+            self.bound,
             shown(self.required),
             shown(self.aim),
         )

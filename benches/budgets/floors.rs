@@ -23,7 +23,7 @@ pub(crate) fn print(rounds: usize) {
         let (from, mut to) = (vec![1_u8; bytes], vec![0; bytes]);
         let mut copy: Work = work(move || std::hint::black_box(&mut to).copy_from_slice(&from));
         let rounds = if bytes == CACHED_BYTES { rounds * 10 } else { rounds.min(9) };
-        let time = median((0..rounds + 1).map(|_| copy()).collect());
+        let time = median((0..=rounds).map(|_| copy()).collect());
         println!("| {name} | {:.1} GB/s |", bytes as f64 / time.as_secs_f64() / 1e9);
     }
     let time = median(syncs(rounds));

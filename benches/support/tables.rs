@@ -1,5 +1,7 @@
 //! Tables of record batches as a flush hands them to the encoder: the same rows in every run.
 
+#![expect(clippy::indexing_slicing, reason = "a bench stops at the first surprise")]
+
 use std::sync::Arc;
 
 use arrow_array::{
