@@ -147,8 +147,8 @@ impl<'a> Reader<'a> {
             self.last = head.sequence;
             if head.durable > self.known {
                 self.known = head.durable;
-                // The first record of a group, or a mark behind it.
-                self.unsure = if head.is_mark() { self.place } else { place };
+                // The first record of a group, or a mark: what says so was written after the sync.
+                self.unsure = place;
             }
             if !head.is_mark() {
                 return Ok(true);
