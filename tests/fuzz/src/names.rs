@@ -70,7 +70,7 @@ fn columns(names: &[&str]) {
         for (at, name) in names.iter().enumerate() {
             let table = database.table_mut(table);
             let appended = if at % 2 == 0 {
-                table.append_tag(name, "v")
+                table.append_tag(name, "v").map(drop)
             } else {
                 table.field(name).and_then(|column| table.append_i64(column, 1))
             };
