@@ -55,11 +55,9 @@ impl Writer {
                     self.store(records)?;
                     quiet_after = mark_after;
                 }
-                // Without room for it, once more after a while: there will be.
                 Next::Quiet => {
-                    let is_settled = self.mark(false)?;
-                    // There will be room for it, when segments have been made.
-                    quiet_after = mark_after.filter(|_| !is_settled);
+                    self.mark(false)?;
+                    quiet_after = None;
                 }
                 Next::Closed => return Ok(()),
             }
@@ -108,18 +106,16 @@ impl Writer {
     ///
     /// A mark stays within its segment, so that it never begins one; the last record of a segment
     /// that is full to the last bytes goes without. Where nothing is synced it could say nothing.
-    ///
-    /// False: there was no room for it.
-    fn mark(&mut self, is_last: bool) -> Result<bool, JournalError> {
+    fn mark(&mut self, is_last: bool) -> Result<(), JournalError> {
         let left = self.shared.setup.capacity() - self.offset;
         if left < HEAD_BYTES as u64 || self.options().durability != Durability::Fsync {
-            return Ok(true);
+            return Ok(());
         }
         let mut state = self.shared.lock();
         let bytes = signed(HEAD_BYTES as u64);
         let is_room = is_last || state.room >= self.shared.setup.allowance() / 2;
         if !state.queue.is_empty() || !is_room {
-            return Ok(is_room);
+            return Ok(());
         }
         state.room -= bytes;
         drop(state);
@@ -129,7 +125,7 @@ impl Writer {
         self.current.seek(HEADER_BYTES + self.offset)?;
         write_all(&self.shared, &mut self.current, self.offset, &mut [IoSlice::new(&head)])?;
         self.offset += HEAD_BYTES as u64;
-        Ok(true)
+        Ok(())
     }
 
     /// Writes records behind each other, from the buffers that they came in, and syncs them.

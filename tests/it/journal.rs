@@ -436,10 +436,19 @@ fn several_segments(count: u8, is_closed: bool) -> SimDisk {
         journal.close();
     }
     // The mark of the idle writer is written behind its back, and so is the next segment: nobody is
-    // told of it.
-    let records = journal.last_sequence();
-    let is_ready = || is_closed || journal.stats().segments_ready > 0;
-    while !has_mark(&disk, records) || !is_ready() || !all_are_filled(&disk, 8192) {
+    // told of it. Where room is short, or the segment is full, there is no mark: another record then
+    // asks for a segment.
+    let is_at_rest = || {
+        let is_ready = journal.stats().segments_ready > 0 && all_are_filled(&disk, 8192);
+        is_ready && has_mark(&disk, journal.last_sequence())
+    };
+    for round in 1_u32.. {
+        if is_closed || is_at_rest() {
+            break;
+        }
+        if round.is_multiple_of(200) {
+            append(&journal, &write("db"), &[0; 30]).unwrap();
+        }
         thread::yield_now();
     }
     disk.kill()
