@@ -435,9 +435,9 @@ fn several_segments(count: u8, is_closed: bool) -> SimDisk {
     if is_closed {
         journal.close();
     }
-    // The mark of the idle writer is written behind its back, and so is the next segment: nobody is
-    // told of it. Where room is short, or the segment is full, there is no mark: another record then
-    // asks for a segment.
+    // The mark of the idle writer is written behind its back, and so is the next segment: nobody
+    // is told of it. Where room is short, or the segment is full, there is no mark: another record
+    // then asks for a segment.
     let is_at_rest = || {
         let is_ready = journal.stats().segments_ready > 0 && all_are_filled(&disk, 8192);
         is_ready && has_mark(&disk, journal.last_sequence())
