@@ -18,7 +18,7 @@ told that some are not and never will be, Unauthorised, or Busy when it gave up 
 """
 
 import http.client
-import select
+import re
 import socket
 import threading
 import time
@@ -32,7 +32,8 @@ DEADLINE_SECONDS = 90
 RESTARTS, MORE_BATCHES = 3, 20
 BATCH_ROWS = 50
 # Bodies that are announced and never end: no larger than is taken, down to the smallest admitted.
-LARGEST_BYTES, SMALLEST_BYTES = 32 << 20, 64 << 10
+# As many as bodies may have of the memory of the scenario `overload`.
+LARGEST_BYTES = 32 << 20
 BUSY_SECONDS = 2.5
 
 
@@ -205,31 +206,32 @@ def restarts(clients, server):
 
 
 class Hog:
-    """Requests whose bodies are announced and never end: they hold the whole memory budget."""
+    """A request whose body is announced and never ends: it holds all that bodies may have."""
 
     def __init__(self, address):
-        self.sockets = []
-        size = LARGEST_BYTES
-        while size >= SMALLEST_BYTES:
-            held = socket.create_connection(address)
-            head = f"POST /write?db=hog HTTP/1.1\r\nHost: hog\r\nContent-Length: {size}\r\n\r\n#"
-            held.sendall(head.encode())
-            # What is refused is answered at once.
-            if select.select([held], [], [], 0.1)[0]:
-                held.close()
-                size //= 2
-            else:
-                self.sockets.append(held)
+        self.socket = socket.create_connection(address)
+        head = f"POST /write?db=hog HTTP/1.1\r\nHost: hog\r\nContent-Length: {LARGEST_BYTES}\r\n\r\n#"
+        self.socket.sendall(head.encode())
+        while held_bytes(address) < LARGEST_BYTES:
+            time.sleep(0.01)
 
     def trickle(self):
-        """One more byte of each, so that none is given up; says that it did."""
-        for it in self.sockets:
-            it.sendall(b"#")
+        """Some more bytes, so that it is neither idle nor too slow; says that it did."""
+        self.socket.sendall(bytes(8192))
         return True
 
     def release(self):
-        for it in self.sockets:
-            it.close()
+        self.socket.close()
+
+
+def held_bytes(address):
+    """What bodies in flight hold."""
+    connection = http.client.HTTPConnection(*address, timeout=30)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    found = re.search(r'^peristyle_memory_used_bytes{part="bodies"} (\d+)', text, re.M)
+    return int(found.group(1))
 
 
 def overload(clients, server):
