@@ -210,8 +210,8 @@ class Hog:
 
     def __init__(self, address):
         self.socket = socket.create_connection(address)
-        head = f"POST /write?db=hog HTTP/1.1\r\nHost: hog\r\nContent-Length: {LARGEST_BYTES}\r\n\r\n#"
-        self.socket.sendall(head.encode())
+        head = f"POST /write?db=hog HTTP/1.1\r\nHost: hog\r\nContent-Length: {LARGEST_BYTES}\r\n"
+        self.socket.sendall(f"{head}\r\n#".encode())
         while held_bytes(address) < LARGEST_BYTES:
             time.sleep(0.01)
 
