@@ -19,15 +19,14 @@ import gzip
 import json
 import multiprocessing
 import os
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 import zlib
 from pathlib import Path
+
+from own_server import Server, exchange, is_last, post
 
 CONNECTIONS = 64
 MIB = 1 << 20
@@ -90,46 +89,6 @@ def bombs():
     ]
 
 
-class Server:
-    def __init__(self, binary, directory, options):
-        self.process = subprocess.Popen(
-            [binary, "--listen", "127.0.0.1:0", "--data-dir", str(directory), *options],
-            stderr=subprocess.PIPE, text=True,
-        )
-        self.log = []
-        for line in self.process.stderr:
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
-                self.port = int(found.group(1))
-                break
-        else:
-            sys.exit("the server did not start")
-        threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
-
-    def rss_mib(self):
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)", text).group(1)) / 1024
-
-    def stop(self):
-        self.process.terminate()
-        return self.process.wait(120)
-
-
-async def exchange(reader, writer, request):
-    writer.write(request)
-    head = await reader.readuntil(b"\r\n\r\n")
-    found = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-    body = await reader.readexactly(int(found.group(1))) if found else b""
-    is_last = re.search(rb"connection: close", head, re.IGNORECASE) is not None
-    return int(head.split(b" ", 2)[1]), is_last, body
-
-
-def post(target, body, encoding=""):
-    head = f"POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
-    if encoding:
-        head += f"Content-Encoding: {encoding}\r\n"
-    return head.encode() + b"\r\n" + body
-
-
 def good_traffic(port, over, pipe):
     answers, state = [], {"bodies": 0, "refused": 0}
 
@@ -177,10 +136,11 @@ def throw(port, count, only, pipe):
             try:
                 if writer is None:
                     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=MIB)
-                status, is_last, _ = await exchange(reader, writer, request)
+                status, head, _ = await exchange(reader, writer, request)
+                ends = is_last(head)
             except (OSError, asyncio.IncompleteReadError):
-                status, is_last = 0, True
-            if is_last and writer is not None:
+                status, ends = 0, True
+            if ends and writer is not None:
                 writer.close()
                 writer = None
             found[name][0][status] += 1
@@ -239,7 +199,7 @@ def measure(options, server):
     beside = [ms for at, ms in answers if begin <= at < end]
     rss = server.rss_mib()
     flushed, rows = stored_rows(server.port)
-    ended = server.stop()
+    ended = server.end()
     statuses = collections.Counter()
     for counts, _ in found.values():
         statuses.update(counts)

@@ -21,15 +21,15 @@ import http.client
 import json
 import os
 import random
-import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+
+import own_server
 
 LEVELS = ["fsync", "os", "memory"]
 CONNECTIONS = 8
@@ -55,18 +55,11 @@ def bodies(rng):
     return [lines[at * BODIES : (at + 1) * BODIES] for at in range(CONNECTIONS)]
 
 
-class Server:
+class Server(own_server.Server):
+    """At a level of durability, and spoken to by one thread for each connection."""
+
     def __init__(self, binary, directory, level, more=()):
-        command = [binary, "--listen", "127.0.0.1:0", "--data-dir", str(directory)]
-        command += ["--durability", level, *more]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
-                self.port = int(found.group(1))
-                break
-        else:
-            sys.exit("the server did not start")
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        super().__init__(binary, directory, ["--durability", level, *more])
 
     def connect(self):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -78,15 +71,6 @@ class Server:
         if answer.status not in (200, 204):
             sys.exit(f"{answer.status}: {text!r}")
         return text
-
-    def cpu_seconds(self):
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self):
-        self.process.terminate()
-        if self.process.wait(60) != 0:
-            sys.exit("the server did not end well")
 
 
 def full_speed(server, work, seconds, database, own):

@@ -25,14 +25,15 @@ import json
 import multiprocessing
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
+
+import own_server
+from own_server import exchange, is_last, number_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "clients"))
 
@@ -55,7 +56,9 @@ def template(tenant):
     )
 
 
-class Server:
+class Server(own_server.Server):
+    """With a token for each tenant."""
+
     def __init__(self, binary, directory, options):
         self.secrets = [
             subprocess.run(
@@ -65,38 +68,7 @@ class Server:
             ).stdout.split()[-1]
             for at in range(TENANTS)
         ]
-        self.process = subprocess.Popen(
-            [binary, "--listen", "127.0.0.1:0", "--data-dir", str(directory), *options],
-            stderr=subprocess.PIPE, text=True,
-        )
-        self.log = []
-        for line in self.process.stderr:
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
-                self.port = int(found.group(1))
-                break
-        else:
-            sys.exit("the server did not start")
-        threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
-
-    def rss_mib(self):
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)", text).group(1)) / 1024
-
-    def stop(self):
-        self.process.terminate()
-        if self.process.wait(120) != 0:
-            sys.exit("the server did not end well: " + "".join(self.log[-5:]))
-
-
-async def exchange(reader, writer, request):
-    writer.write(request)
-    head = await reader.readuntil(b"\r\n\r\n")
-    found = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-    body = await reader.readexactly(int(found.group(1))) if found else b""
-    retry = re.search(rb"retry-after: (\d+)", head, re.IGNORECASE)
-    if re.search(rb"connection: close", head, re.IGNORECASE):
-        writer.close()
-    return int(head.split(b" ", 2)[1]), int(retry.group(1)) if retry else 0, body
+        super().__init__(binary, directory, options)
 
 
 class Tenant:
@@ -142,7 +114,10 @@ class Tenant:
                 try:
                     if writer is None or writer.is_closing():
                         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                    status, retry, text = await exchange(reader, writer, request)
+                    status, head, text = await exchange(reader, writer, request)
+                    retry = number_of(head, b"retry-after") or 0
+                    if is_last(head):
+                        writer.close()
                 except (OSError, asyncio.IncompleteReadError):
                     status, retry, text, writer = 0, 0, b"", None
                 now = time.monotonic()

@@ -20,12 +20,13 @@ import os
 import re
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import time
+from functools import partial
 from pathlib import Path
+
+from own_server import Server, exchange, post
 
 KINDS = ["silent", "byte_in_10_s", "half_body", "half_hello"]
 HALF_BODY = b"POST /write?db=slow HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nm v=1\n"
@@ -39,54 +40,12 @@ def go_first():
     os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
-class Server:
-    def __init__(self, binary, directory, descriptors, more=(), is_first=False):
-        command = [binary, "--listen", "127.0.0.1:0", "--data-dir", str(directory), *more]
-
-        def limit():
-            if is_first:
-                go_first()
-            if descriptors:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, preexec_fn=limit
-        )
-        self.log = []
-        for line in self.process.stderr:
-            if found := re.search(r"https?://127\.0\.0\.1:(\d+)", line):
-                self.port = int(found.group(1))
-                break
-        else:
-            sys.exit("the server did not start")
-        threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
-
-    def rss_mib(self):
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)", text).group(1)) / 1024
-
-    def cpu_s(self):
-        text = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(text[11]) + int(text[12])) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self):
-        self.process.terminate()
-        if self.process.wait(90) != 0:
-            sys.exit("the server did not end well: " + "".join(self.log[-5:]))
-
-
-async def exchange(reader, writer, request):
-    writer.write(request)
-    head = await reader.readuntil(b"\r\n\r\n")
-    status = int(head.split(b" ", 2)[1])
-    found = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-    body = await reader.readexactly(int(found.group(1))) if found else b""
-    return status, body
-
-
-def post(target, body):
-    head = f"POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+def own_limits(descriptors, is_first):
+    """What a server does to itself before it begins."""
+    if is_first:
+        go_first()
+    if descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
 
 class Good:
@@ -107,7 +66,8 @@ class Good:
                     reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 count = self.bodies * 10
                 text = "".join(f"good,s={number} v={count + at}i\n" for at in range(10))
-                status, _ = await exchange(reader, writer, post("/write?db=good", text.encode()))
+                request = post("/write?db=good", text.encode())
+                status, _, _ = await exchange(reader, writer, request)
             except (OSError, asyncio.IncompleteReadError):
                 # Turned away; a body that was sent whole and not answered may be stored.
                 status = 0
@@ -184,9 +144,9 @@ async def measure(options, server, tls):
     process = multiprocessing.Process(target=good_traffic, args=arguments)
     process.start()
     await asyncio.sleep(2)
-    cpu_s = [server.cpu_s()]
+    cpu_s = [server.cpu_seconds()]
     await asyncio.sleep(options.seconds)
-    cpu_s.append(server.cpu_s())
+    cpu_s.append(server.cpu_seconds())
     slow, begin = Slow(), time.monotonic()
     tasks = []
     for at in range(options.connections):
@@ -197,7 +157,7 @@ async def measure(options, server, tls):
         if at % 200 == 199:
             await asyncio.sleep(0.02)
     opened_s = time.monotonic() - begin
-    cpu_s.append(server.cpu_s())
+    cpu_s.append(server.cpu_seconds())
     done, pending = await asyncio.wait(tasks, timeout=90)
     end = time.monotonic()
     over.set()
@@ -207,15 +167,11 @@ async def measure(options, server, tls):
     beside = [ms for at, ms in answers if begin <= at < end]
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     await exchange(reader, writer, post("/api/v1/flush", b""))
-    writer.write(b"GET /api/v1/tables?db=good HTTP/1.1\r\nHost: a\r\n\r\n")
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE).group(1))
-    tables = json.loads(await reader.readexactly(length))
+    request = b"GET /api/v1/tables?db=good HTTP/1.1\r\nHost: a\r\n\r\n"
+    tables = json.loads((await exchange(reader, writer, request))[2])
     rows = tables["databases"][0]["measurements"][0]["rows"]
-    writer.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE).group(1))
-    metrics = (await reader.readexactly(length)).decode()
+    request = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
+    metrics = (await exchange(reader, writer, request))[2].decode()
     counted = re.findall(r"^peristyle_(connections_\w+|accept_errors)_total (\d+)", metrics, re.M)
     writer.close()
     return {
@@ -260,12 +216,12 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     directory = Path(tempfile.mkdtemp(prefix="peristyle-perf-", dir=options.scratch))
     durability = ["--durability", options.durability]
-    limits = (options.descriptors, durability, options.first)
-    server = Server(options.binary, directory / "data", *limits)
+    limits = partial(own_limits, options.descriptors, options.first)
+    server = Server(options.binary, directory / "data", durability, limits)
     tls = None
     if options.tls_cert:
         files = [*durability, "--tls-cert", options.tls_cert, "--tls-key", options.tls_key]
-        tls = Server(options.binary, directory / "tls", options.descriptors, files, options.first)
+        tls = Server(options.binary, directory / "tls", files, limits)
     try:
         figures = asyncio.run(measure(options, server, tls))
     finally:
