@@ -70,9 +70,7 @@ impl Admission {
         self.bytes -= less;
         Budget::give_back(&self.budget, less);
     }
-}
 
-impl Admission {
     /// The bytes, for whoever gives them back instead.
     fn into_bytes(mut self) -> usize {
         std::mem::take(&mut self.bytes)

@@ -31,7 +31,7 @@ use crate::stats::Stats;
 /// Wait before another try to remove the files of a dropped database.
 const REMOVE_AGAIN: Duration = Duration::from_millis(500);
 
-/// Where a flush's result goes.
+/// Where a result goes. Nobody waiting is nobody to tell.
 type Reply<T> = oneshot::Sender<Result<T, WriteError>>;
 
 /// What the flusher is told.
@@ -187,8 +187,7 @@ impl Flusher {
             } else {
                 Ok(())
             };
-            // Nobody waiting is nobody to tell.
-            let _ = reply.send(result);
+            drop(reply.send(result));
         }
     }
 
@@ -470,7 +469,8 @@ impl Flusher {
                     waiter.report.rows += rows;
                 }
             }
-            outcome => self.has_abandoned |= matches!(outcome, Outcome::Abandoned),
+            Outcome::Abandoned => self.has_abandoned = true,
+            Outcome::Dropped => {}
         }
         self.answer();
     }
