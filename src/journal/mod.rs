@@ -398,7 +398,7 @@ impl Journal {
 
     /// Whether [`Journal::recycle`] with this would let go of a segment.
     pub fn is_recyclable(&self, published: u64) -> bool {
-        self.shared.lock().in_use.get(1).is_some_and(|second| second.before <= published)
+        self.shared.lock().is_recyclable(published)
     }
 
     /// Counts, and how it stands.

@@ -116,6 +116,12 @@ impl State {
     pub(super) fn is_over(&self) -> bool {
         matches!(self.status, Status::Closed | Status::Failed(_))
     }
+
+    /// Whether the oldest segment holds nothing behind the record `published`. What is written to
+    /// is never recycled: the sequences go on from it.
+    pub(super) fn is_recyclable(&self, published: u64) -> bool {
+        self.in_use.get(1).is_some_and(|next| next.before <= published)
+    }
 }
 
 /// What does not change.

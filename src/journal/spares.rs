@@ -83,9 +83,8 @@ impl Spares {
         let is_tried = !state.is_full || state.is_asked;
         let make = (!self.filled.is_empty() || (is_short && is_tried)).then_some(Task::Make);
 
-        let published = state.published.min(state.durable);
-        // What is written to is never recycled: the sequences go on from it.
-        let next = state.in_use.get(1).filter(|next| next.before <= published);
+        let is_recyclable = state.is_recyclable(state.published.min(state.durable));
+        let next = state.in_use.get(1).filter(|_| is_recyclable);
         let recycle = next.zip(state.in_use.front()).map(|(next, oldest)| {
             let spares = state.ready.len() + self.filled.len();
             let wanted = setup.options.spares.max(state.spares_wanted.min(SPARES_MAX));

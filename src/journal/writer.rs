@@ -76,9 +76,15 @@ impl Writer {
         if self.options().durability == Durability::Fsync {
             self.synced = last;
         }
-        self.shared.lock().durable = last;
+        let mut state = self.shared.lock();
+        state.durable = last;
+        let is_spare_due = state.is_recyclable(state.published.min(last))
+            || state.room < self.shared.setup.allowance();
+        drop(state);
         self.shared.advanced.notify_all();
-        self.shared.asked.notify_one();
+        if is_spare_due {
+            self.shared.asked.notify_one();
+        }
         for record in records {
             record.finish(Ok(()));
         }
