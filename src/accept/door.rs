@@ -10,7 +10,6 @@
 use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,13 +21,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::BACKLOG;
 use super::connection::{self, Context};
 use super::peers::{Entry, Peers, Seat};
+use super::placement::{Handed, Place, Placed, Placement};
 use super::stream::Stream;
 use super::tls::Tls;
 use crate::limits::{ConnectionLimits, Timeouts};
@@ -47,6 +47,9 @@ pub(super) type HttpServer = auto::Builder<LocalExecutor>;
 pub(super) struct Door {
     context: Rc<Context>,
     peers: Rc<Peers>,
+    placement: Arc<Placement>,
+    /// What other shards have accepted for this one.
+    handed: mpsc::Receiver<Handed>,
     http: HttpServer,
     tls: Option<Arc<Tls>>,
     stopped: watch::Receiver<bool>,
@@ -60,13 +63,15 @@ impl Door {
     pub(super) fn new(
         context: Rc<Context>,
         peers: Rc<Peers>,
+        ways: (Arc<Placement>, mpsc::Receiver<Handed>),
         limits: &ConnectionLimits,
         tls: Option<Arc<Tls>>,
         stopped: watch::Receiver<bool>,
     ) -> Self {
         let http = http_server(limits, &context.timeouts);
         let (reserve, pause) = (reserve(), ACCEPT_PAUSE_MIN);
-        Self { context, peers, http, tls, stopped, reserve, pause, told: None }
+        let (placement, handed) = ways;
+        Self { context, peers, placement, handed, http, tls, stopped, reserve, pause, told: None }
     }
 
     /// Accepts until the server stops, then what the kernel had accepted before.
@@ -74,30 +79,50 @@ impl Door {
         let mut left_after_stop = BACKLOG;
         while left_after_stop > 0 {
             left_after_stop -= i32::from(*self.stopped.borrow());
-            let accepted = {
-                // A sender that is gone stops the server too.
-                let mut stop = pin!(self.stopped.wait_for(|is_stopped| *is_stopped));
-                poll_fn(|cx| match listener.poll_accept(cx) {
-                    Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
-                    Poll::Pending => stop.as_mut().poll(cx).map(|_| None),
-                })
-                .await
-            };
-            match accepted {
-                None => return,
-                Some(Ok((stream, address))) => {
+            match self.next(&listener).await {
+                None => break,
+                Some(Ok(Some(placed))) => {
                     self.pause = ACCEPT_PAUSE_MIN;
-                    self.let_in(stream, address).await;
+                    self.let_in(placed).await;
                 }
+                // Another shard has it.
+                Some(Ok(None)) => self.pause = ACCEPT_PAUSE_MIN,
                 Some(Err(error)) if is_of_one_connection(&error) => {
                     self.context.engine.stats().accept_errors.add(1);
                 }
                 Some(Err(error)) => self.recover(&listener, &error).await,
             }
         }
+        self.handed.close();
+        while let Ok(handed) = self.handed.try_recv() {
+            match handed.take() {
+                Ok(placed) => self.let_in(placed).await,
+                Err(_) => self.context.engine.stats().accept_errors.add(1),
+            }
+        }
     }
 
-    async fn let_in(&mut self, stream: TcpStream, address: SocketAddr) {
+    /// The next connection, if it is this shard's; `None` when the server stops.
+    async fn next(&mut self, listener: &TcpListener) -> Option<io::Result<Option<Placed>>> {
+        // A sender that is gone stops the server too.
+        let mut stop = pin!(self.stopped.wait_for(|is_stopped| *is_stopped));
+        let accepted = poll_fn(|cx| {
+            if let Poll::Ready(Some(handed)) = self.handed.poll_recv(cx) {
+                return Poll::Ready(Some(handed.take().map(Some)));
+            }
+            match listener.poll_accept(cx) {
+                Poll::Ready(Ok((stream, address))) => {
+                    let own = self.context.shard_index;
+                    Poll::Ready(Some(self.placement.place(own, stream, address)))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
+                Poll::Pending => stop.as_mut().poll(cx).map(|_| None),
+            }
+        });
+        accepted.await
+    }
+
+    async fn let_in(&mut self, Placed { stream, address, place }: Placed) {
         let stats = self.context.engine.stats();
         stats.connections.add(1);
         let seat = match self.peers.enter(address.ip()) {
@@ -122,7 +147,7 @@ impl Door {
             seat: Rc::new(seat),
             stopped: self.stopped.clone(),
         };
-        tokio::task::spawn_local(connection.serve(stream));
+        tokio::task::spawn_local(connection.serve(stream, place));
     }
 
     /// After an accept that failed: makes room, or pauses.
@@ -201,7 +226,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Serves it until it ends, has to give way, waits too long for its client, or the server
     /// stops.
-    async fn serve(mut self, stream: TcpStream) {
+    async fn serve(mut self, stream: TcpStream, _place: Place) {
         prepare(&stream, self.context.timeouts.answer);
         if let Some(stream) = self.shake_hands(stream).await {
             self.serve_http(stream).await;

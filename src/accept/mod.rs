@@ -22,7 +22,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
@@ -54,6 +54,8 @@ pub mod page;
 
 mod peers;
 
+mod placement;
+
 mod query;
 
 mod questdb;
@@ -77,6 +79,7 @@ use connection::Context;
 use door::Door;
 use observed::Observed;
 use peers::{Census, Peers};
+use placement::{Handed, Placement};
 
 /// Connections the kernel may hold for each listener before they are accepted.
 const BACKLOG: i32 = 1024;
@@ -195,11 +198,14 @@ impl BoundServer {
         let mut server = RunningServer { address: self.address, stop, threads: Vec::new() };
         let observed = Arc::new(Observed::default());
         let census = Arc::new(Census::new(self.limits));
-        for (index, listener) in self.listeners.into_iter().enumerate() {
+        let (placement, handed) = Placement::new(self.listeners.len());
+        for (index, (listener, handed)) in self.listeners.into_iter().zip(handed).enumerate() {
             let thread = ShardThread {
                 listener,
                 engine: Arc::clone(engine),
                 index,
+                placement: Arc::clone(&placement),
+                handed,
                 stopped: stopped.clone(),
                 census: Arc::clone(&census),
                 limits: self.limits,
@@ -262,6 +268,8 @@ struct ShardThread {
     listener: StdListener,
     engine: Arc<Engine>,
     index: usize,
+    placement: Arc<Placement>,
+    handed: mpsc::Receiver<Handed>,
     stopped: watch::Receiver<bool>,
     census: Arc<Census>,
     limits: ConnectionLimits,
@@ -289,7 +297,9 @@ impl ShardThread {
         ));
         let commands = tokio::task::spawn_local(Shard::commands(Rc::clone(&context.shard)));
         let peers = Peers::new(self.census);
-        let door = Door::new(context, Rc::clone(&peers), &self.limits, self.tls, self.stopped);
+        let ways = (self.placement, self.handed);
+        let here = Rc::clone(&peers);
+        let door = Door::new(context, here, ways, &self.limits, self.tls, self.stopped);
         door.accept_all(listener).await;
         // What has not finished by then is cut off.
         let _ = timeout(self.timeouts.drain, peers.gone()).await;

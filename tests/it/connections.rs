@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peristyle::accept::{RunningServer, Server};
-use peristyle::engine::Engine;
+use peristyle::engine::{Engine, Options};
 use peristyle::limits::{ConnectionLimits, Timeouts};
 use tempfile::TempDir;
 
@@ -32,7 +32,7 @@ const PATIENT: Timeouts = Timeouts {
     drain: SHORT,
 };
 
-/// A server of one shard; its drop stops it.
+/// A server, of one shard unless it says otherwise; its drop stops it.
 struct Fixture {
     engine: Arc<Engine>,
     server: Option<RunningServer>,
@@ -41,9 +41,15 @@ struct Fixture {
 
 impl Fixture {
     fn start(limits: ConnectionLimits, timeouts: Timeouts) -> Self {
+        Self::start_shards(1, limits, timeouts)
+    }
+
+    fn start_shards(shards: usize, limits: ConnectionLimits, timeouts: Timeouts) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let engine = Engine::open(&live::options(directory.path())).expect("an empty directory");
-        let bound = Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1).expect("a port");
+        let options = Options { shards, ..live::options(directory.path()) };
+        let engine = Engine::open(&options).expect("an empty directory");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let bound = Server::bind(address, shards).expect("a port");
         let bound = bound.with_limits(limits).with_timeouts(timeouts);
         let server = bound.run(&engine).expect("the threads start");
         Self { engine, server: Some(server), _directory: directory }
@@ -268,6 +274,23 @@ fn a_place_is_free_when_its_connection_has_gone() {
         assert!(client.is_closed());
     }
     assert_eq!(fixture.engine.stats().connections_shed.get(), 0);
+}
+
+/// The kernel deals connections out by a hash of their addresses: of twelve, one of four shards got
+/// six and another none, and stayed so.
+#[test]
+fn connections_are_dealt_out_evenly() {
+    let fixture = Fixture::start_shards(4, ConnectionLimits::DEFAULT, PATIENT);
+    let mut clients = (0..12).map(|_| fixture.known()).collect::<Vec<_>>();
+    let mut shards = clients.iter_mut().map(|client| {
+        let answer = client.get("/ping");
+        let id = answer.header("x-request-id").expect("every answer has one").to_owned();
+        id.split_once('-').expect("the shard and a number").0.to_owned()
+    });
+    let mut found = shards.by_ref().collect::<Vec<_>>();
+    found.sort();
+    let expected = ["0000", "0001", "0002", "0003"].map(|shard| [shard; 3]).concat();
+    assert_eq!(found, expected);
 }
 
 #[test]
