@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# The Debian package on this machine: installed, run, upgraded over itself, removed, purged.
+# The Debian package on this machine: installed, run, upgraded over itself, removed, purged; and
+# before that under systemd, in namespaces of its own (systemd.sh).
 #
 #   tests/package/run.sh
 #
-# For a machine that has no Peristyle; it leaves none behind. Needs root, dpkg, adduser, and what
-# schemas/deploy/package.sh needs. PERISTYLE_BINARY names another binary than a fresh release build.
+# For a machine that has no Peristyle; it leaves none behind. Needs root, dpkg, adduser, systemd,
+# and what schemas/deploy/package.sh needs. PERISTYLE_BINARY names another binary than a fresh
+# release build.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -67,6 +69,9 @@ schemas/deploy/package.sh --deb-version 0.1.0-1 --fast --output "$scratch/one.de
 schemas/deploy/package.sh --deb-version 0.1.0-2 --fast --output "$scratch/two.deb"
 dpkg-deb --info "$scratch/one.deb" | sed -n 's/^ \(Version\|Installed-Size\|Depends\):/   \1:/p'
 
+echo "-- under systemd"
+tests/package/systemd.sh "$scratch/one.deb" "$scratch/two.deb"
+
 echo "-- install"
 dpkg -i "$scratch/one.deb" > "$scratch/dpkg" 2>&1 || fail "dpkg -i: $(cat "$scratch/dpkg")"
 for path in /usr/bin/peristyle /etc/peristyle/config.toml /lib/systemd/system/peristyle.service \
@@ -79,10 +84,8 @@ for path in /usr/bin/peristyle /etc/peristyle/config.toml /lib/systemd/system/pe
 done
 [ "$(stat -c '%U:%G %a' /var/lib/peristyle)" = "peristyle:peristyle 700" ] || fail "data directory"
 [ "$(dpkg-query -W -f '${Conffiles}' peristyle | grep -c config.toml)" = 1 ] || fail "no conffile"
-if command -v systemd-analyze > /dev/null; then
-    systemd-analyze verify /lib/systemd/system/peristyle.service 2> "$scratch/verify" ||
-        fail "systemd-analyze: $(cat "$scratch/verify")"
-fi
+systemd-analyze verify /lib/systemd/system/peristyle.service 2> "$scratch/verify" ||
+    fail "systemd-analyze: $(cat "$scratch/verify")"
 
 echo "-- run"
 start
