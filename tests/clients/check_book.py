@@ -1,6 +1,6 @@
 """The examples in Python and SQL of the guide, as a reader would run them.
 
-Runs every block of schemas/guide/start.md and reading.md but those that need Spark,
+Runs every block of schemas/guide/start.md and reading.md but that for Spark (read_by_spark.py),
 with the server's address in place of port 8086, and a copy of its tables in `peristyle-data`.
 """
 

@@ -6,6 +6,7 @@
 #   make_node         sets $PERISTYLE_NODE_DIR: node_modules of javascript/package-lock.json
 #   find_go           sets $go
 #   make_telegraf     sets $telegraf: built from its Go module, pinned by telegraf/go.sum
+#   make_spark        sets $spark: PySpark in python/, and Delta's package in .m2/, for Java's home
 
 clients="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 cache="$HOME/.cache/peristyle"
@@ -79,4 +80,27 @@ make_telegraf() {
         mv "$directory/building" "$directory/telegraf"
     fi
     telegraf="$directory/telegraf"
+}
+
+make_spark() {
+    spark=
+    local directory sum path
+    if ! command -v java > /dev/null; then
+        echo "java is not on this machine: Spark cannot be had" >&2
+        return 0
+    fi
+    directory="$cache/spark-$(hash_of "$clients"/spark/*)"
+    if [ ! -e "$directory/complete" ]; then
+        rm -rf "$directory"
+        mkdir -p "$directory/.m2/repository"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
+            --target "$directory/python" -r "$clients/spark/requirements.txt"
+        while read -r sum path; do
+            curl -fsS --create-dirs -o "$directory/.m2/repository/$path" \
+                "https://repo1.maven.org/maven2/$path"
+        done < "$clients/spark/maven.sha256"
+        (cd "$directory/.m2/repository" && sha256sum --quiet --check "$clients/spark/maven.sha256")
+        touch "$directory/complete"
+    fi
+    spark="$directory"
 }

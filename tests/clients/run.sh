@@ -4,6 +4,7 @@
 #   tests/clients/run.sh                       all of it, as the gate does
 #   tests/clients/run.sh libraries examples    only these; or the name of a check: check_delta.py
 #   tests/clients/run.sh record                ten minutes of Telegraf, killed every minute
+#   tests/clients/run.sh spark                 Delta tables read by Spark: needs Java, and 400 MB
 #
 # It installs what it needs, pinned: see install.sh. PERISTYLE_BINARY names another binary than a
 # fresh release build.
@@ -47,6 +48,17 @@ run_examples() {
     run examples.py --binary "$binary" --go "$go"
 }
 
+# Java finds Delta's package in what it takes for its home, and nothing of it is fetched.
+run_spark() {
+    make_spark
+    if [ -z "$spark" ]; then
+        failed+=("spark: it cannot be had on this machine, so nothing was tried")
+        return
+    fi
+    PYTHONPATH="$PYTHONPATH:$spark/python" SPARK_CONF_DIR="$here/spark" \
+        JAVA_TOOL_OPTIONS="-Duser.home=$spark" run_checks "$here/read_by_spark.py"
+}
+
 # Checks that share a server: it is started here, and ended by SIGTERM with status 0.
 run_checks() {
     run with_server.py --binary "$binary" "$@"
@@ -62,8 +74,10 @@ for step in "${steps[@]}"; do
     examples) run_examples ;;
     telegraf) run_telegraf --minutes 0.75 --period 8 ;;
     record) run_telegraf --minutes 10 ;;
+    spark) run_spark ;;
     *)
-        echo "no step '$step'; there are: checks check_*.py libraries telegraf examples record" >&2
+        echo "no step '$step'; there are: checks check_*.py libraries telegraf examples" \
+            "record spark" >&2
         exit 2
         ;;
     esac
