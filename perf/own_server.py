@@ -1,4 +1,4 @@
-"""A server that a script starts, on a port of its own, and how it is spoken to over a connection."""
+"""A server that a script starts on a port of its own, and how it is spoken to over a connection."""
 
 import os
 import re
