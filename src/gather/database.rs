@@ -13,7 +13,7 @@ use hashbrown::HashTable;
 use super::days::Days;
 use super::registry::{Measurement, Registry};
 use super::series::SeriesIndex;
-use super::series_cache::SeriesCache;
+use super::series_cache::{SeriesCache, UnknownKey};
 use super::{AppendError, TableBuilder};
 use crate::timestamp::Timestamp;
 
@@ -206,8 +206,11 @@ impl Database {
     }
 
     /// Table and series of a row whose raw measurement and tags were met before.
+    ///
+    /// # Errors
+    /// When they were not; [`Self::remember_series`] takes it.
     #[inline]
-    pub fn series(&mut self, raw: &[u8]) -> Option<(TableIndex, SeriesIndex)> {
+    pub fn series(&mut self, raw: &[u8]) -> Result<(TableIndex, SeriesIndex), UnknownKey> {
         self.cache.find(raw, None).map(|found| (found.table, found.series))
     }
 
@@ -221,7 +224,7 @@ impl Database {
     /// Series of a row of `table` whose raw tags were met before in that table.
     #[inline]
     pub fn series_in(&mut self, table: TableIndex, tags: &[u8]) -> Option<SeriesIndex> {
-        self.cache.find(tags, Some(table)).map(|found| found.series)
+        self.cache.find(tags, Some(table)).ok().map(|found| found.series)
     }
 
     /// As [`Self::series_in`], if `rest` begins with the tags that came next the last time; also
@@ -236,17 +239,26 @@ impl Database {
     }
 
     /// Keeps the series that the row committed last to `table` got, under its raw measurement and
-    /// tags. Not kept when the cache is full or when the write may still be undone.
-    pub fn remember_series(&mut self, raw: &[u8], table: TableIndex, series: SeriesIndex) {
-        if self.is_cacheable(table) && self.cache.find(raw, None).is_none() {
-            self.cache.insert(raw, table, series, false);
+    /// tags, which are `unknown`. Not kept when the cache is full or when the write may still be
+    /// undone.
+    pub fn remember_series(
+        &mut self,
+        raw: &[u8],
+        unknown: UnknownKey,
+        table: TableIndex,
+        series: SeriesIndex,
+    ) {
+        if self.is_cacheable(table) {
+            self.cache.insert(raw, unknown, table, series, false);
         }
     }
 
     /// As [`Self::remember_series`], under the raw tags alone.
     pub fn remember_series_in(&mut self, table: TableIndex, tags: &[u8], series: SeriesIndex) {
-        if self.is_cacheable(table) && self.cache.find(tags, Some(table)).is_none() {
-            self.cache.insert(tags, table, series, true);
+        if self.is_cacheable(table)
+            && let Err(unknown) = self.cache.find(tags, Some(table))
+        {
+            self.cache.insert(tags, unknown, table, series, true);
         }
     }
 

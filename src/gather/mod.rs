@@ -6,6 +6,8 @@
 
 mod append_error;
 
+mod blocks;
+
 mod column_builder;
 
 mod database;
@@ -29,5 +31,6 @@ pub use database::{Atomicity, Chunk, Database, TableIndex, Tables};
 pub use key_shape::{KEY_WINDOW, Literal, Predicted};
 pub use registry::{Column, Measurement, Registry, RestoreError, Witness};
 pub use series::{SeriesIndex, TagArray, TagKey};
+pub use series_cache::UnknownKey;
 pub use table_builder::{ColumnIndex, TableBuilder, WholeRows, WholeTimes};
 pub use values::{StringValues, TimeValues};

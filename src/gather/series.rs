@@ -7,7 +7,7 @@
 //! TagValues   host: 0 = "a"   cpu: 0 = "cpu0", 1 = "cpu1"
 //! ```
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use arrow_array::types::UInt32Type;
@@ -16,6 +16,8 @@ use arrow_buffer::{NullBuffer, NullBufferBuilder};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use super::blocks::{Blocks, Run};
+use super::series_cache::hash_of;
 use super::table_builder::ColumnIndex;
 use super::values::StringValues;
 
@@ -53,11 +55,39 @@ fn wide(index: u32) -> usize {
     index as usize
 }
 
+/// An entry of an index that grows for as long as new series come: with its hash, so that growing
+/// reads nothing but the index itself.
+#[derive(Clone, Copy, Debug)]
+struct Indexed {
+    at: u32,
+    hash: u32,
+}
+
+impl Indexed {
+    /// The hash that an index places it by, out of the 32 bits kept of it.
+    #[inline(always)]
+    fn placed(self) -> u64 {
+        spread(self.hash)
+    }
+}
+
+/// Bits of a hash that are kept.
+#[inline(always)]
+fn kept(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// A hash of 64 bits again: an index looks at the lowest and at the highest.
+#[inline(always)]
+fn spread(kept: u32) -> u64 {
+    u64::from(kept) << 32 | u64::from(kept)
+}
+
 /// The dictionary of one tag column.
 #[derive(Debug)]
 pub(super) struct TagValues {
     values: StringValues,
-    index: HashTable<u32>,
+    index: HashTable<Indexed>,
     hasher: RandomState,
     /// What was asked for last: most tags of a new series are those of the one before.
     last: u32,
@@ -81,40 +111,40 @@ impl TagValues {
         if wide(*last) < values.len() && values.value(wide(*last)) == value.as_bytes() {
             return TagKey(*last);
         }
-        let hash = hasher.hash_one(value.as_bytes());
-        let found = index.find(hash, |key| values.value(wide(*key)) == value.as_bytes());
-        if let Some(key) = found {
-            *last = *key;
-            return TagKey(*key);
+        let hash = kept(hash_of(hasher, value.as_bytes()));
+        let is_it = |it: &Indexed| it.hash == hash && values.value(wide(it.at)) == value.as_bytes();
+        if let Some(found) = index.find(spread(hash), is_it) {
+            *last = found.at;
+            return TagKey(found.at);
         }
-        let key = narrow(values.len());
+        let at = narrow(values.len());
         values.push(value);
-        index.insert_unique(hash, key, |key| hasher.hash_one(values.value(wide(*key))));
-        *last = key;
-        TagKey(key)
+        index.insert_unique(spread(hash), Indexed { at, hash }, |it| it.placed());
+        *last = at;
+        TagKey(at)
     }
 
     pub(super) fn byte_len(&self) -> usize {
-        self.values.byte_len() + self.values.len() * 12
+        self.values.byte_len() + self.values.len() * 16
     }
 }
 
 /// All tag sets that a table has met.
 #[derive(Debug)]
 pub(super) struct SeriesSet {
-    /// The tags of all series end to end, each set sorted by column.
-    tags: Vec<(ColumnIndex, TagKey)>,
-    /// `ends[i]` is the end of series `i` in `tags`; series 0 is the empty set.
-    ends: Vec<usize>,
-    index: HashTable<u32>,
+    /// The tags of all series, each set sorted by column.
+    tags: Blocks<(ColumnIndex, TagKey)>,
+    /// Where those of series `i` are; series 0 is the empty set.
+    runs: Vec<Run>,
+    index: HashTable<Indexed>,
     hasher: RandomState,
 }
 
 impl Default for SeriesSet {
     fn default() -> Self {
         Self {
-            tags: Vec::new(),
-            ends: vec![0],
+            tags: Blocks::default(),
+            runs: vec![Run::default()],
             index: HashTable::new(),
             hasher: RandomState::default(),
         }
@@ -124,53 +154,53 @@ impl Default for SeriesSet {
 impl SeriesSet {
     /// Number of series, the empty one included.
     pub(super) fn len(&self) -> usize {
-        self.ends.len()
+        self.runs.len()
     }
 
     pub(super) fn byte_len(&self) -> usize {
-        self.tags.len() * 8 + self.ends.len() * 16
+        self.tags.len() * 8 + self.runs.len() * 24
     }
 
     fn tags_of(&self, series: u32) -> &[(ColumnIndex, TagKey)] {
-        let end = self.ends.get(wide(series)).copied().unwrap_or_default();
-        let start = match series.checked_sub(1) {
-            Some(before) => self.ends.get(wide(before)).copied().unwrap_or_default(),
-            None => 0,
-        };
-        self.tags.get(start..end).unwrap_or_default()
+        self.runs.get(wide(series)).map_or(&[], |run| self.tags.get(*run))
     }
 
-    /// The series with exactly these tags, which are sorted here; each column at most once.
-    pub(super) fn intern(&mut self, tags: &mut [(ColumnIndex, TagKey)]) -> SeriesIndex {
+    /// The series with exactly these tags, sorted by column; each column at most once.
+    pub(super) fn intern(&mut self, tags: &[(ColumnIndex, TagKey)]) -> SeriesIndex {
+        debug_assert!(tags.is_sorted_by(|(left, _), (right, _)| left < right), "{tags:?}");
         if tags.is_empty() {
             return SeriesIndex::NONE;
         }
-        tags.sort_unstable();
-        let hash = self.hasher.hash_one(&*tags);
-        if let Some(series) = self.index.find(hash, |series| self.tags_of(*series) == tags) {
-            return SeriesIndex(*series);
+        let hash = self.hash_of(tags);
+        let is_it = |it: &Indexed| it.hash == hash && self.tags_of(it.at) == tags;
+        if let Some(found) = self.index.find(spread(hash), is_it) {
+            return SeriesIndex(found.at);
         }
-        let series = narrow(self.ends.len());
-        self.tags.extend_from_slice(tags);
-        self.ends.push(self.tags.len());
-        let mut index = std::mem::take(&mut self.index);
-        index.insert_unique(hash, series, |series| self.hasher.hash_one(self.tags_of(*series)));
-        self.index = index;
-        SeriesIndex(series)
+        let at = narrow(self.runs.len());
+        self.runs.push(self.tags.push(tags));
+        self.index.insert_unique(spread(hash), Indexed { at, hash }, |it| it.placed());
+        SeriesIndex(at)
+    }
+
+    /// A tag at a time is one number to mix in.
+    fn hash_of(&self, tags: &[(ColumnIndex, TagKey)]) -> u32 {
+        let mut hasher = self.hasher.build_hasher();
+        for (column, key) in tags {
+            hasher.write_u64((column.as_usize() as u64) << 32 | u64::from(key.0));
+        }
+        kept(hasher.finish())
     }
 
     /// Forgets the series behind the first `len`: a write was undone.
     pub(super) fn truncate(&mut self, len: usize) {
-        let mut index = std::mem::take(&mut self.index);
-        for series in (len..self.ends.len()).map(narrow) {
-            let hash = self.hasher.hash_one(self.tags_of(series));
-            if let Ok(entry) = index.find_entry(hash, |it| *it == series) {
+        for series in (len..self.runs.len()).map(narrow) {
+            let hash = self.hash_of(self.tags_of(series));
+            if let Ok(entry) = self.index.find_entry(spread(hash), |it| it.at == series) {
                 entry.remove();
             }
         }
-        self.index = index;
-        self.ends.truncate(len.max(1));
-        self.tags.truncate(self.ends.last().copied().unwrap_or_default());
+        self.runs.truncate(len.max(1));
+        self.tags.truncate(self.runs.last().copied().unwrap_or_default());
     }
 }
 

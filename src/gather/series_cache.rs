@@ -10,32 +10,36 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use super::blocks::{Blocks, Run};
 use super::database::TableIndex;
 use super::series::SeriesIndex;
 
 #[derive(Debug)]
 struct Entry {
-    start: usize,
-    len: usize,
+    key: Run,
     table: TableIndex,
     series: SeriesIndex,
     /// Whether the key is of the tags alone, and means this series in this table only.
     is_tags: bool,
     /// The entry that was found after this one, the last time.
     next: usize,
+    /// Where the index has it; of a key of tags with its table.
+    hash: u64,
 }
 
 impl Entry {
-    fn key<'a>(&self, keys: &'a [u8]) -> &'a [u8] {
-        keys.get(self.start..self.start + self.len).unwrap_or_default()
+    /// Bytes of its key.
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.key.len as usize
     }
 
     /// Whether this is its key, `table` as in [`SeriesCache::foresee`].
     #[inline(always)]
-    fn is(&self, raw: &[u8], table: Option<TableIndex>, keys: &[u8]) -> bool {
+    fn is(&self, raw: &[u8], table: Option<TableIndex>, keys: &Blocks<u8>) -> bool {
         match table {
-            Some(table) => self.is_tags && self.table == table && is_same(raw, self.key(keys)),
-            None => !self.is_tags && raw == self.key(keys),
+            Some(table) => self.is_tags && self.table == table && is_same(raw, keys.get(self.key)),
+            None => !self.is_tags && raw == keys.get(self.key),
         }
     }
 }
@@ -48,6 +52,12 @@ pub(super) struct Found {
     pub(super) len: usize,
 }
 
+/// A key that was not found: what it would be found by.
+#[derive(Clone, Copy, Debug)]
+pub struct UnknownKey {
+    hash: u64,
+}
+
 /// Entries that are found by one compare, without the index; a power of two.
 const RECENT: usize = 1 << 12;
 
@@ -58,8 +68,8 @@ pub(super) struct SeriesCache {
     index: HashTable<usize>,
     /// The entry found last for each value of [`place`]; empty, or [`RECENT`] long.
     recent: Vec<usize>,
-    /// The raw keys end to end.
-    keys: Vec<u8>,
+    /// The raw keys.
+    keys: Blocks<u8>,
     /// The entry found last, and whether it was the one that came next before.
     last: usize,
     is_in_order: bool,
@@ -76,17 +86,24 @@ impl SeriesCache {
         }
         let next = self.entries.get(self.last)?.next;
         let entry = self.entries.get(next)?;
-        if !entry.is(rest.get(..entry.len)?, table, &self.keys) {
+        if !entry.is(rest.get(..entry.len())?, table, &self.keys) {
             return None;
         }
         self.last = next;
         self.is_in_order = true;
-        Some(Found { table: entry.table, series: entry.series, len: entry.len })
+        Some(Found { table: entry.table, series: entry.series, len: entry.len() })
     }
 
     /// The entry with exactly this key; `table` as in [`Self::foresee`].
+    ///
+    /// # Errors
+    /// When there is none; [`Self::insert`] takes it.
     #[inline(always)]
-    pub(super) fn find(&mut self, raw: &[u8], table: Option<TableIndex>) -> Option<Found> {
+    pub(super) fn find(
+        &mut self,
+        raw: &[u8],
+        table: Option<TableIndex>,
+    ) -> Result<Found, UnknownKey> {
         let place = place(raw);
         let recent = self.recent.get(place).copied();
         let (at, found) = match recent.and_then(|at| Some((at, self.entry_is(at, raw, table)?))) {
@@ -98,15 +115,15 @@ impl SeriesCache {
             before.next = at;
         }
         self.last = at;
-        Some(found)
+        Ok(found)
     }
 
     /// What entry `at` means, if it has exactly this key.
     #[inline(always)]
     fn entry_is(&self, at: usize, raw: &[u8], table: Option<TableIndex>) -> Option<Found> {
         let entry = self.entries.get(at)?;
-        let is_it = entry.len == raw.len() && entry.is(raw, table, &self.keys);
-        is_it.then_some(Found { table: entry.table, series: entry.series, len: entry.len })
+        let is_it = entry.len() == raw.len() && entry.is(raw, table, &self.keys);
+        is_it.then_some(Found { table: entry.table, series: entry.series, len: entry.len() })
     }
 
     #[inline(never)]
@@ -115,41 +132,37 @@ impl SeriesCache {
         raw: &[u8],
         table: Option<TableIndex>,
         place: usize,
-    ) -> Option<(usize, Found)> {
+    ) -> Result<(usize, Found), UnknownKey> {
         let hash = hash_of(&self.hasher, raw) ^ table.map_or(0, scatter);
-        let at = *self.index.find(hash, |at| self.entry_is(*at, raw, table).is_some())?;
+        let is_it = |at: &usize| self.entry_is(*at, raw, table).is_some();
+        let unknown = UnknownKey { hash };
+        let at = *self.index.find(hash, is_it).ok_or(unknown)?;
         self.recent.resize(RECENT, at);
         if let Some(recent) = self.recent.get_mut(place) {
             *recent = at;
         }
-        self.entry_is(at, raw, table).map(|found| (at, found))
+        self.entry_is(at, raw, table).map(|found| (at, found)).ok_or(unknown)
     }
 
     /// Adds a key that was not found.
     pub(super) fn insert(
         &mut self,
         raw: &[u8],
+        UnknownKey { hash }: UnknownKey,
         table: TableIndex,
         series: SeriesIndex,
         is_tags: bool,
     ) {
-        let Self { entries, index, keys, last, hasher, .. } = self;
+        let Self { entries, index, keys, last, .. } = self;
         let at = entries.len();
         if let Some(before) = entries.get_mut(*last) {
             before.next = at;
         }
         *last = at;
-        let (start, len) = (keys.len(), raw.len());
-        keys.extend_from_slice(raw);
         // The first row of the next body most likely is that of the first one.
-        entries.push(Entry { start, len, table, series, is_tags, next: 0 });
-        let rehash = |at: &usize| {
-            entries.get(*at).map_or(0, |it| {
-                let scattered = if it.is_tags { scatter(it.table) } else { 0 };
-                hash_of(hasher, it.key(keys)) ^ scattered
-            })
-        };
-        index.insert_unique(rehash(&at), at, rehash);
+        let key = keys.push(raw);
+        entries.push(Entry { key, table, series, is_tags, next: 0, hash });
+        index.insert_unique(hash, at, |at| entries.get(*at).map_or(0, |it| it.hash));
     }
 
     /// Bytes held: keys, entries, and the index by its usual load.
@@ -209,7 +222,7 @@ fn place(raw: &[u8]) -> usize {
 /// The hash of the bytes alone: `Hash` for slices would mix in their length, one step more for
 /// every row.
 #[inline(always)]
-fn hash_of(hasher: &RandomState, raw: &[u8]) -> u64 {
+pub(super) fn hash_of(hasher: &RandomState, raw: &[u8]) -> u64 {
     let mut hasher = hasher.build_hasher();
     hasher.write(raw);
     hasher.finish()

@@ -8,8 +8,53 @@ use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 
 use crate::timestamp::Timestamp;
 
-/// Bytes that [`StringValues::push_strides`] copies at a time.
-const STRIDE_WINDOW: usize = 32;
+/// Copies values of `LEN` bytes, each with a byte before it, to where they stand end to end. That
+/// the length is known makes a copy a few instructions, where it would be a call.
+fn copy_strides<const LEN: usize>(source: &[u8], to: &mut [u8]) {
+    for (stride, to) in source.chunks_exact(LEN + 1).zip(to.as_chunks_mut::<LEN>().0) {
+        if let Some(value) = stride.last_chunk() {
+            *to = *value;
+        }
+    }
+}
+
+/// A [`copy_strides`].
+type CopyStrides = fn(&[u8], &mut [u8]);
+
+/// [`copy_strides`] for values of one byte and more.
+const COPY_STRIDES: [CopyStrides; StringValues::STRIDE_LEN_MAX] = [
+    copy_strides::<1>,
+    copy_strides::<2>,
+    copy_strides::<3>,
+    copy_strides::<4>,
+    copy_strides::<5>,
+    copy_strides::<6>,
+    copy_strides::<7>,
+    copy_strides::<8>,
+    copy_strides::<9>,
+    copy_strides::<10>,
+    copy_strides::<11>,
+    copy_strides::<12>,
+    copy_strides::<13>,
+    copy_strides::<14>,
+    copy_strides::<15>,
+    copy_strides::<16>,
+    copy_strides::<17>,
+    copy_strides::<18>,
+    copy_strides::<19>,
+    copy_strides::<20>,
+    copy_strides::<21>,
+    copy_strides::<22>,
+    copy_strides::<23>,
+    copy_strides::<24>,
+    copy_strides::<25>,
+    copy_strides::<26>,
+    copy_strides::<27>,
+    copy_strides::<28>,
+    copy_strides::<29>,
+    copy_strides::<30>,
+    copy_strides::<31>,
+];
 
 /// A length as Arrow's offsets have it.
 #[inline]
@@ -34,6 +79,9 @@ pub struct StringValues {
 }
 
 impl StringValues {
+    /// The longest values that [`Self::push_strides`] takes.
+    pub const STRIDE_LEN_MAX: usize = 31;
+
     pub(super) fn new() -> Self {
         Self { offsets: vec![0], bytes: Vec::new() }
     }
@@ -66,29 +114,16 @@ impl StringValues {
         (is_utf8 && !continuations).then_some(())
     }
 
-    /// Appends `count` values of `len` bytes each, which stand `stride` bytes apart in `source`;
-    /// `None` when they are not UTF-8, and then the values pushed are for the caller to undo.
-    ///
-    /// Every value is copied as `STRIDE_WINDOW` bytes, of which the next one overwrites what is
-    /// too much: a copy of fixed width is two instructions where one of `len` bytes is a call.
-    /// Hence `len <= STRIDE_WINDOW`, and `source` goes on for that long behind the last value.
-    pub fn push_strides(
-        &mut self,
-        source: &[u8],
-        stride: usize,
-        len: usize,
-        count: usize,
-    ) -> Option<()> {
+    /// Appends `count` values of `len` bytes each, which stand in `source` with one byte before
+    /// each of them; `None` when they are not UTF-8, or longer than [`Self::STRIDE_LEN_MAX`], and
+    /// then the values pushed are for the caller to undo.
+    pub fn push_strides(&mut self, source: &[u8], len: usize, count: usize) -> Option<()> {
         let start = self.bytes.len();
-        let end = start + len * count;
-        self.bytes.resize(end + STRIDE_WINDOW, 0);
-        let mut to = start;
-        for from in (0..count).map(|index| index * stride) {
-            let window = source.get(from..from + STRIDE_WINDOW)?;
-            self.bytes.get_mut(to..to + STRIDE_WINDOW)?.copy_from_slice(window);
-            to += len;
+        self.bytes.resize(start + len * count, 0);
+        if let Some(of_len) = len.checked_sub(1) {
+            let copy = COPY_STRIDES.get(of_len)?;
+            copy(source.get(..count * (len + 1))?, self.bytes.get_mut(start..)?);
         }
-        self.bytes.truncate(end);
         let mut offset = offset_of(start);
         self.offsets.extend((0..count).map(|_| {
             offset += offset_of(len);

@@ -212,6 +212,22 @@ fn unordered_lines() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(line, 150).prop_map(|lines| lines.concat().into_bytes())
 }
 
+/// Lines of one table with new series among them: tags usually in one order, now and then in
+/// another or twice, with values that begin as others do, with or without escapes.
+fn series() -> impl Strategy<Value = Vec<u8>> {
+    let long = "a_value_that_is_longer_than_a_window_of_the_body";
+    let values = vec!["a", "ab", "ab=c", "ab\\ c", "ab\\,c", "ab\\\\", "\u{e9}", "", long];
+    let tag = (0..40_u8, 0..5_usize, select(values));
+    let line = (proptest::collection::vec(tag, 4), 0..5_usize).prop_map(|(tags, count)| {
+        let tag = |(place, (chance, other, value)): (usize, &(u8, usize, &str))| {
+            format!(",t{}={value}", if *chance == 0 { *other } else { place })
+        };
+        let tags: Vec<String> = tags.iter().enumerate().take(count).map(tag).collect();
+        format!("cpu{} f=1i 1\n", tags.concat())
+    });
+    proptest::collection::vec(line, 100).prop_map(|lines| lines.concat().into_bytes())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
@@ -219,6 +235,18 @@ proptest! {
     fn lines_without_an_order_of_keys_give_what_the_naive_decoder_says(body in unordered_lines()) {
         check(&[body.clone(), body], Precision::Nanosecond);
     }
+
+    #[test]
+    fn tags_that_change_from_line_to_line_give_what_the_naive_decoder_says(body in series()) {
+        check(&[body.clone(), body], Precision::Nanosecond);
+    }
+}
+
+#[test]
+fn more_series_than_a_block_holds_are_told_apart() {
+    let line = |it: u32| format!("cpu,a={},b={},c={it},d=x f={it}i 1\n", it % 7, it % 1_000);
+    let body: String = (0..40_000).map(line).collect();
+    check(&[body.clone().into_bytes(), body.into_bytes()], Precision::Nanosecond);
 }
 
 #[test]

@@ -9,7 +9,7 @@
 
 use super::escape::{Dialect, Place, is_escaped};
 use super::names::Names;
-use super::token::{Span, boolean, ends_key, ends_value, name_end};
+use super::token::{Span, boolean, ends_key, ends_value, first_comma, name_end};
 use super::{Decoder, line_end};
 use crate::decode::number;
 use crate::gather::{ColumnIndex, Database, SeriesIndex, TableBuilder, TableIndex};
@@ -22,22 +22,22 @@ impl Decoder<'_> {
     pub(super) fn fast_line(&mut self, start: usize, database: &mut Database) -> Option<usize> {
         let foreseen = self.foreseen_head(start, database);
         let (head_end, known) = if let Some((end, table, series)) = foreseen {
-            (end, Some((table, series)))
+            (end, Ok((table, series)))
         } else {
             let end = self.head_end(start)?;
             (end, database.series(self.bytes.get(start..end)?))
         };
         let table = match known {
-            Some((table, _)) => table,
-            None => self.known_table(start, head_end, database)?,
+            Ok((table, _)) => table,
+            Err(_) => self.known_table(start, head_end, database)?,
         };
         let builder = database.table_mut(table);
         let tagged = match known {
-            Some((_, series)) => {
+            Ok((_, series)) => {
                 builder.set_series(series);
                 Some(())
             }
-            None => self.tags(start, head_end, builder),
+            Err(_) => self.tags(start, head_end, builder),
         };
         let read = tagged.and_then(|()| self.fields(head_end, builder));
         let end = read.and_then(|at| self.line_end(start, at));
@@ -47,8 +47,8 @@ impl Decoder<'_> {
         };
         self.report.has_received_times |= time.is_none();
         let series = builder.commit_row(time.unwrap_or(self.received)).ok()?;
-        if known.is_none() {
-            database.remember_series(self.bytes.get(start..head_end)?, table, series);
+        if let Err(unknown) = known {
+            database.remember_series(self.bytes.get(start..head_end)?, unknown, table, series);
         }
         if self.may_span_lines {
             self.count_lines(start, next.min(self.bytes.len()));
@@ -101,6 +101,14 @@ impl Decoder<'_> {
         let mut at = name_end(head, start, Dialect::V3, ends_value);
         let mut place = 0;
         while at < end {
+            let raw = head.get(at..)?.strip_prefix(b",")?;
+            // What stood there before had no backslash: a comma behind it is not protected.
+            let ends = |rest: &[u8]| rest.first().is_none_or(|byte| *byte == b',');
+            if let Some(len) = builder.repeat_tag(place, raw, ends) {
+                at += 1 + len;
+                place += 1;
+                continue;
+            }
             if let Some(value_end) = self.foreseen_tag(at, end, place, builder) {
                 at = value_end;
                 place += 1;
@@ -133,24 +141,38 @@ impl Decoder<'_> {
         place: usize,
         builder: &mut TableBuilder,
     ) -> Option<usize> {
-        let head = self.bytes.get(..end)?;
         let (column, key_len) = builder.foresee_tag(place, self.body.window(at + 1)?)?;
         let value_start = at + 1 + key_len;
-        if head.get(at) != Some(&b',') || value_start >= end {
+        if value_start >= end {
             return None;
         }
-        let value_end = name_end(head, value_start, Dialect::V3, ends_value);
+        let value_end = self.tag_value_end(value_start, end)?;
         let value = Span { start: value_start, end: value_end };
         if value.is_empty() {
             return None;
         }
-        builder.append_tag_to(column, self.names().plain(value, Place::Key)).ok()?;
+        let raw = self.bytes.get(at + 1..value_end)?;
+        let is_plain = !self.has_backslash || memchr::memchr(b'\\', raw).is_none();
+        let raw = is_plain.then_some(raw);
+        let mut names = self.names();
+        builder.append_foreseen_tag(place, column, raw, names.plain(value, Place::Key)).ok()?;
         Some(value_end)
     }
 
+    /// Where the tag value at `start` ends, in a head that ends at `end`.
+    #[inline]
+    fn tag_value_end(&self, start: usize, end: usize) -> Option<usize> {
+        if self.has_backslash {
+            return Some(name_end(self.bytes.get(..end)?, start, Dialect::V3, ends_value));
+        }
+        // Nothing is escaped, so the head has no space, and a comma ends the value.
+        Some(first_comma(self.body.padded(), start).min(end))
+    }
+
     fn names(&mut self) -> Names<'_, '_> {
-        let Self { text, text_start, scratch, .. } = self;
-        Names { text, text_start: *text_start, scratch, dialect: Dialect::V3 }
+        let Self { text, text_start, scratch, has_backslash, .. } = self;
+        let (text_start, has_backslash) = (*text_start, *has_backslash);
+        Names { text, text_start, scratch, dialect: Dialect::V3, has_backslash }
     }
 
     /// Appends the fields behind `head_end` and returns the position behind the last one.

@@ -28,36 +28,38 @@ pub(super) struct Names<'a, 's> {
     pub(super) text_start: usize,
     pub(super) scratch: &'s mut [Scratch; 2],
     pub(super) dialect: Dialect,
+    /// Whether there may be escapes at all.
+    pub(super) has_backslash: bool,
 }
 
 impl Names<'_, '_> {
     /// `span` without its escapes.
     pub(super) fn plain(&mut self, span: Span, place: Place) -> &str {
+        let Self { text, text_start, dialect, has_backslash, .. } = *self;
         let [scratch, _] = self.scratch;
-        plain(self.text, self.text_start, span, scratch, place, self.dialect)
+        let text = text_of(text, text_start, span);
+        if has_backslash { plain(text, scratch, place, dialect) } else { text }
     }
 
     /// Key and value of a tag without their escapes.
     pub(super) fn tag(&mut self, key: Span, value: Span) -> (&str, &str) {
-        let Self { text, text_start, dialect, .. } = *self;
+        let Self { text, text_start, dialect, has_backslash, .. } = *self;
         let [of_key, of_value] = self.scratch;
-        (
-            plain(text, text_start, key, of_key, Place::Key, dialect),
-            plain(text, text_start, value, of_value, Place::Key, dialect),
-        )
+        let (key, value) = (text_of(text, text_start, key), text_of(text, text_start, value));
+        if !has_backslash {
+            return (key, value);
+        }
+        let key = plain(key, of_key, Place::Key, dialect);
+        (key, plain(value, of_value, Place::Key, dialect))
     }
 }
 
-fn plain<'a>(
-    text: &'a str,
-    text_start: usize,
-    span: Span,
-    scratch: &'a mut Scratch,
-    place: Place,
-    dialect: Dialect,
-) -> &'a str {
-    // Spans lie in the line, and the line in the text.
-    let text = text.get(span.start - text_start..span.end - text_start).unwrap_or_default();
+/// Spans lie in the line, and the line in the text.
+fn text_of(text: &str, text_start: usize, span: Span) -> &str {
+    text.get(span.start - text_start..span.end - text_start).unwrap_or_default()
+}
+
+fn plain<'a>(text: &'a str, scratch: &'a mut Scratch, place: Place, dialect: Dialect) -> &'a str {
     match memchr::memchr(b'\\', text.as_bytes()) {
         None => text,
         Some(_) => scratch.unescape(text, place, dialect),

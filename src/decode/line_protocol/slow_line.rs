@@ -81,7 +81,8 @@ impl Decoder<'_> {
         let line = Line { padded: self.body.padded(), start, end, dialect, precision };
         let Self { tokens, scratch, text, text_start, bytes, has_backslash, .. } = self;
         let read = tokens.read(&line);
-        let mut names = Names { text, text_start: *text_start, scratch, dialect };
+        let (text_start, has_backslash) = (*text_start, *has_backslash);
+        let mut names = Names { text, text_start, scratch, dialect, has_backslash };
         if let Err(error) = read {
             // A name given twice stands before the error.
             check_repeated(tokens, &mut names)?;
@@ -94,7 +95,7 @@ impl Decoder<'_> {
         let has_its_rule = match dialect {
             Dialect::V1 => false,
             Dialect::V3 => true,
-            Dialect::QuestDb => !*has_backslash,
+            Dialect::QuestDb => !has_backslash,
         };
         let is_cacheable = has_its_rule && !tokens.has_empty_tag;
         let head = bytes.get(start..tokens.head_end).filter(|_| is_cacheable);
@@ -117,18 +118,22 @@ fn append(
     received: Timestamp,
     database: &mut Database,
 ) -> Result<u64, AppendError> {
-    let known = head.and_then(|head| database.series(head));
-    let table = match known {
-        Some((table, _)) => table,
-        None => database.table(names.plain(tokens.measurement, Place::Measurement))?,
+    let known = head.map(|head| (head, database.series(head)));
+    let (table, known, unknown) = match known {
+        Some((_, Ok((table, series)))) => (table, Some(series), None),
+        other => {
+            let unknown = other.and_then(|(head, known)| Some((head, known.err()?)));
+            let measurement = names.plain(tokens.measurement, Place::Measurement);
+            (database.table(measurement)?, None, unknown)
+        }
     };
     let builder = database.table_mut(table);
-    let row = append_row(tokens, names, known.map(|(_, series)| series), builder);
+    let row = append_row(tokens, names, known, builder);
     let time = tokens.time.unwrap_or(received);
     match row.and_then(|dropped| Ok((dropped, builder.commit_row(time)?))) {
         Ok((dropped, series)) => {
-            if let (None, Some(head)) = (known, head) {
-                database.remember_series(head, table, series);
+            if let Some((head, unknown)) = unknown {
+                database.remember_series(head, unknown, table, series);
             }
             Ok(dropped)
         }

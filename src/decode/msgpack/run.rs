@@ -4,7 +4,7 @@
 //! |------------------------------|------------------------------------------------------------|
 //! | all `cb`, `cf` or `d3`       | 9-byte strides, a byte swap each                           |
 //! | floats, integers, mixed width | one token each, pushed                                    |
-//! | strings of one length        | copied a window at a time                                  |
+//! | strings of one length        | copied by a loop for that length                           |
 //! | other strings                | copied one by one; tags are interned                       |
 //! | with nils, booleans, times   | one token each, appended by position                       |
 //!
@@ -17,7 +17,6 @@ use super::item::Decoder;
 use super::skip::Classes;
 use super::token::{Reader, Token};
 use super::value;
-use crate::decode::cursor::Body;
 use crate::decode::precision;
 use crate::decode::runs::{Runs, exact_float};
 use crate::gather::{ColumnIndex, TableBuilder, TableIndex};
@@ -32,7 +31,7 @@ impl Decoder<'_, '_> {
         runs.begin(scan.rows);
         for column in &scan.columns {
             let it = Reader::new(body.bytes(), column.at);
-            run_column(table, column, it, *body, scan.rows, runs, context.limits)?;
+            run_column(table, column, it, scan.rows, runs, context.limits)?;
         }
         runs.finish(table, context.received)
     }
@@ -42,7 +41,6 @@ fn run_column(
     table: &mut TableBuilder,
     column: &Column<'_>,
     it: Reader<'_>,
-    body: Body<'_>,
     rows: usize,
     runs: &mut Runs,
     limits: &Limits,
@@ -74,8 +72,8 @@ fn run_column(
         Classes::STR => match column.marker {
             Some(marker) if usize::from(marker & 0x1f) <= limits.string_bytes_max => {
                 let len = usize::from(marker & 0x1f);
-                let values = body.padded().get(column.at + 1..)?;
-                table.run_str(index)?.push_strides(values, len + 1, len, rows)
+                let source = it.until(it.at + rows * (len + 1));
+                table.run_str(index)?.push_strides(source, len, rows)
             }
             _ => run_strings(table, index, it, rows, limits),
         },

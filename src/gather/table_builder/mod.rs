@@ -78,6 +78,7 @@ pub struct TableBuilder {
     series: SeriesSet,
     series_rows: Vec<SeriesIndex>,
     row_series: SeriesIndex,
+    /// Sorted by column, each at most once.
     row_tags: Vec<(ColumnIndex, TagKey)>,
     /// Whether the open row has a tag that is stored in a field column; its series number alone
     /// would not bring it back.
@@ -227,7 +228,7 @@ impl TableBuilder {
         let series = if self.row_tags.is_empty() {
             self.row_series
         } else {
-            self.series.intern(&mut self.row_tags)
+            self.series.intern(&self.row_tags)
         };
         if series != SeriesIndex::NONE {
             if self.series_rows.len() != self.rows {

@@ -67,6 +67,7 @@ impl TableBuilder {
 
     /// The series with exactly these tags, which get sorted; each column at most once.
     pub fn series_of(&mut self, tags: &mut [(ColumnIndex, TagKey)]) -> SeriesIndex {
+        tags.sort_unstable();
         self.series.intern(tags)
     }
 

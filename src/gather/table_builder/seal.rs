@@ -83,6 +83,7 @@ impl TableBuilder {
     /// Forgets all series and tag values: there are too many to keep. Only right after a seal.
     pub(in crate::gather) fn forget_series(&mut self) {
         self.series = SeriesSet::default();
+        self.tag_order.forget_values();
         for column in &mut self.columns {
             if let Values::Tag(values) = &mut column.values {
                 **values = TagValues::default();
