@@ -50,6 +50,7 @@ fn options(data_dir: &std::path::Path) -> Options {
         flush_interval: Duration::from_secs(3600),
         flush_bytes: 1 << 30,
         memory_limit: 4 << 30,
+        resident: None,
         close_timeout: Duration::from_secs(30),
         limits: Limits { body_bytes_max: 256 << 20, ..Limits::DEFAULT },
         unsigned: Unsigned::Int64,

@@ -8,7 +8,7 @@ use peristyle::accept::{Server, Tls, TlsFiles};
 use peristyle::access::{self, Guard};
 use peristyle::config::{Config, KnownRetries, Network};
 use peristyle::disk::LocalDisk;
-use peristyle::engine::{Engine, Options, RetryOptions};
+use peristyle::engine::{Engine, Options, RetryOptions, resident_bytes};
 use peristyle::schema::pinned;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -140,6 +140,7 @@ fn options(config: &Config, shards: usize) -> Result<Options, Box<dyn Error>> {
         flush_interval: config.flush_interval,
         flush_bytes: config.flush_bytes_max(),
         memory_limit: config.memory_limit_bytes(),
+        resident: Some(resident_bytes),
         close_timeout: CLOSE_TIMEOUT,
         limits: config.limits(),
         unsigned: config.unsigned,

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Incoming};
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::peers::Request;
@@ -23,9 +24,15 @@ use crate::error::{BusyReason, ClientError, WriteError};
 use crate::limits::Timeouts;
 
 /// Capacity, of all buffers together, that a shard keeps when nobody uses them.
-const POOL_BYTES_MAX: usize = 16 << 20;
+const POOL_BYTES_MAX: usize = 8 << 20;
 /// Capacity above which a buffer is given back to the allocator.
-const POOLED_BYTES_MAX: usize = 8 << 20;
+const POOLED_BYTES_MAX: usize = 4 << 20;
+/// Capacity that any body may have, however small it is; larger ones twice what they need.
+const SPARE_BYTES_MAX: usize = 64 << 10;
+/// Buffers of the pool that are looked at for one that suits.
+const LOOKED_AT_MAX: usize = 8;
+/// Read of one body before others of the shard are gone on with.
+const STEP_BYTES: usize = 64 << 10;
 /// Allocated at once for a body that says how long it is; more only as it arrives.
 const DECLARED_BYTES_MAX: usize = 8 << 20;
 /// Admitted at least, at once and when a body grows.
@@ -50,18 +57,24 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// An empty buffer; its drop puts it back.
-    pub(super) fn take(self: &Rc<Self>) -> Pooled {
-        let bytes = self.buffers.borrow_mut().pop().unwrap_or_default();
+    /// An empty buffer for a body of `expected` bytes; its drop puts it back. What it has beyond
+    /// that is not accounted, so that a small body does not get a large one.
+    pub(super) fn take(self: &Rc<Self>, expected: u64) -> Pooled {
+        let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+        let max = expected.saturating_mul(2).max(SPARE_BYTES_MAX);
+        let mut buffers = self.buffers.borrow_mut();
+        let mut last = buffers.iter().rev().take(LOOKED_AT_MAX);
+        let found = last.position(|it| it.capacity() <= max).map(|at| buffers.len() - 1 - at);
+        let bytes = found.map(|at| buffers.swap_remove(at)).unwrap_or_default();
         self.bytes.set(self.bytes.get() - bytes.capacity());
         Pooled { bytes, pool: Rc::clone(self) }
     }
 
-    /// As [`Self::take`], for a body of `declared` bytes that may be kept beyond its request: a
-    /// large one gets a buffer of its own, because none of the pool is of its size.
-    pub(super) fn take_for(self: &Rc<Self>, declared: u64) -> Pooled {
-        if declared < KEPT_BYTES_MIN {
-            return self.take();
+    /// As [`Self::take`], for a body that may be kept beyond its request: a large one gets a
+    /// buffer of its own, because none of the pool is of its size.
+    pub(super) fn take_kept(self: &Rc<Self>, expected: u64) -> Pooled {
+        if expected < KEPT_BYTES_MIN {
+            return self.take(expected);
         }
         Pooled { bytes: Vec::new(), pool: Rc::clone(self) }
     }
@@ -182,6 +195,7 @@ impl Arrival {
         received.reserve(declared.min(DECLARED_BYTES_MAX) + SLACK);
         let began = Instant::now();
         let reading = self.request.reading();
+        let mut step = STEP_BYTES;
         loop {
             let deadline = deadline(began, received.len(), &self.timeouts);
             let frame = timeout_at(deadline, self.incoming.frame()).await;
@@ -201,6 +215,11 @@ impl Arrival {
                 received.reserve_exact(declared.saturating_sub(received.len()) + SLACK);
             }
             received.extend_from_slice(data);
+            step = step.saturating_sub(data.len());
+            if step == 0 {
+                step = STEP_BYTES;
+                yield_now().await;
+            }
         }
     }
 }
@@ -226,6 +245,7 @@ pub(super) fn discard(mut incoming: Incoming, bytes_max: usize) {
                 return;
             };
             left = rest;
+            yield_now().await;
         }
     };
     tokio::task::spawn_local(timeout(DISCARD_TIME_MAX, discarding));

@@ -17,7 +17,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 
 use super::body::{self, Account, Arrival, Pool};
-use super::inflation::{Turns, inflate};
+use super::inflation::{Ready, Turns, inflate};
 use super::metrics::{self, DatabaseRows, Exposition};
 use super::observed::{self, Lines, Observed, Refused};
 use super::peers;
@@ -330,7 +330,7 @@ async fn run_query(
 ) -> Result<Answer, WriteError> {
     let engine = &*context.engine;
     let mut account = Account::of_form(engine);
-    let mut form = context.pool.take();
+    let mut form = context.pool.take(arrival.incoming.size_hint().lower());
     let max = query::QUERY_BYTES_MAX;
     arrival.gather(&mut form.bytes, max, &mut account).await?;
     let mut parameters = Parameters::from_query(head.uri.query());
@@ -350,7 +350,7 @@ async fn configure_databases(
 ) -> Result<Answer, WriteError> {
     let engine = &*context.engine;
     let mut account = Account::of_form(engine);
-    let mut body = context.pool.take();
+    let mut body = context.pool.take(arrival.incoming.size_hint().lower());
     let max = databases::BODY_BYTES_MAX;
     arrival.gather(&mut body.bytes, max, &mut account).await?;
     let parameters = Parameters::from_query(head.uri.query());
@@ -376,16 +376,16 @@ async fn write(
     let is_compressed = encoding.is_some_and(|it| it != Encoding::Identity);
     let tenant = || tenant(sender, &target.database);
     let mut account = Account::of_rows(&context.engine, tenant(), is_compressed);
+    let declared = arrival.incoming.size_hint().lower();
     let mut received = match dialect.format() {
-        Format::Arrow => context.pool.take_for(arrival.incoming.size_hint().lower()),
-        _ => context.pool.take(),
+        Format::Arrow => context.pool.take_kept(declared),
+        _ => context.pool.take(declared),
     };
-    let mut inflated = context.pool.take();
     let max = context.engine.limits().body_bytes_max;
     arrival.gather(&mut received.bytes, max, &mut account).await?;
     stats.received_bytes.add(received.bytes.len() as u64);
-    let (encoding, turn) =
-        inflate(context, tenant(), encoding, &mut received, &mut inflated, &mut account).await?;
+    let ready = inflate(context, tenant(), encoding, &mut received, &mut account).await?;
+    let Ready { encoding, mut inflated, turn } = ready;
     let is_plain = encoding == Encoding::Identity;
     let bytes = if is_plain { received.bytes.len() } else { inflated.bytes.len() };
     stats.body_bytes.add(bytes as u64);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! small ---------------------------------------------------------------> decode
-//! other -- turn, by tenant -- inflated: to 2 MiB here, else on a thread --> decode, the next turn
+//! other -- turn, by tenant -- inflated: a little here, else on a thread --> decode, the next turn
 //! ```
 //!
 //! Bodies that have arrived are decoded in the order of [`FairQueue`], not of their connections: a
@@ -25,8 +25,11 @@ use crate::limits::Limits;
 
 /// Bodies of more bytes take turns, and so do compressed ones.
 const TURN_BYTES_MIN: usize = 4 << 10;
-/// Inflated by the shard; what comes to more begins again on a thread.
-const INFLATED_HERE_MAX: usize = 2 << 20;
+/// Inflated by the shard, for each byte received: more than agents compress by. What comes to more
+/// begins again on a thread, and so does what comes to more than the largest of these.
+const INFLATED_HERE_RATIO: usize = 16;
+const INFLATED_HERE_MIN: usize = 256 << 10;
+const INFLATED_HERE_MAX: usize = 1 << 20;
 
 /// The turns of one shard. A body has one until its rows are in the columns.
 #[derive(Debug)]
@@ -100,8 +103,18 @@ impl Drop for Turn {
     }
 }
 
-/// Inflates what was received, if its head, by `named`, or its first bytes ask for it. Returns how
-/// it is compressed, and its turn among those of `tenant` and of others.
+/// A body that may be decoded.
+pub(super) struct Ready {
+    /// How it was compressed.
+    pub(super) encoding: Encoding,
+    /// Empty where it was not.
+    pub(super) inflated: Pooled,
+    /// Its turn among those of its tenant and of others.
+    pub(super) turn: Option<Turn>,
+}
+
+/// Inflates what was received, if its head, by `named`, or its first bytes ask for it, in its turn
+/// among those of `tenant` and of others.
 ///
 /// # Errors
 /// As [`Inflater::inflate`].
@@ -110,9 +123,8 @@ pub(super) async fn inflate(
     tenant: Tenant<'_>,
     named: Option<Encoding>,
     received: &mut Pooled,
-    inflated: &mut Pooled,
     account: &mut Account<'_>,
-) -> Result<(Encoding, Option<Turn>), WriteError> {
+) -> Result<Ready, WriteError> {
     let encoding = match named.unwrap_or_else(|| Encoding::sniff(&received.bytes)) {
         _ if received.bytes.is_empty() => Encoding::Identity,
         encoding => encoding,
@@ -120,11 +132,13 @@ pub(super) async fn inflate(
     let held = received.bytes.len();
     let turn = context.turns.take(tenant, encoding, held).await;
     if encoding == Encoding::Identity {
-        return Ok((encoding, turn));
+        return Ok(Ready { encoding, inflated: context.pool.take(0), turn });
     }
     let limits = context.engine.limits();
-    let here =
-        Limits { inflated_bytes_max: INFLATED_HERE_MAX.min(limits.inflated_bytes_max), ..*limits };
+    let here_max = held.saturating_mul(INFLATED_HERE_RATIO);
+    let here_max = here_max.clamp(INFLATED_HERE_MIN, INFLATED_HERE_MAX);
+    let mut inflated = context.pool.take(here_max as u64);
+    let here = Limits { inflated_bytes_max: here_max.min(limits.inflated_bytes_max), ..*limits };
     let done = context.inflater.borrow_mut().inflate(
         encoding,
         &received.bytes,
@@ -135,11 +149,11 @@ pub(super) async fn inflate(
     let is_larger = matches!(done, Err(WriteError::Client(ClientError::InflatedTooLarge { .. })));
     if is_larger && here.inflated_bytes_max < limits.inflated_bytes_max {
         inflated.bytes.clear();
-        beside(*limits, encoding, received, inflated, account).await?;
+        beside(*limits, encoding, received, &mut inflated, account).await?;
     } else {
         done?;
     }
-    Ok((encoding, turn))
+    Ok(Ready { encoding, inflated, turn })
 }
 
 /// Inflates on a thread. It goes on there when the client goes away, with what it holds.

@@ -1,4 +1,9 @@
-//! The memory that rows and bodies may take, in bytes accounted, not in bytes of the allocator.
+//! The memory that rows and bodies may take, in bytes accounted.
+//!
+//! The process has more than that: itself, buffers of connections, what an encoder works in, what
+//! the allocator keeps. That *surplus* is measured now and then, and bodies begin in what it leaves
+//! of the limit. It takes three quarters of the limit at most, and nothing from a body that is
+//! alone: what the allocator keeps it gives again, and nobody waits for ever for it to shrink.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,6 +14,18 @@ use super::admission::Line;
 const BODIES_PART: usize = 2;
 /// One part of so many is kept for bodies in flight that grow.
 const GROWTH_PART: usize = 8;
+
+/// Rows begin to be written at one part of so many.
+pub(super) const FLUSH_PART: usize = 4;
+/// All but one part of so many may be taken by the surplus.
+const SURPLUS_FREE_PART: usize = 4;
+/// The surplus is measured when one part of so many was asked for since the last time.
+const MEASURED_PART: usize = 32;
+/// What is above the last measurement is forgotten one part of so many at each.
+const FORGOTTEN_PART: usize = 16;
+
+/// Tells how many bytes the process has in memory; `None` where the system does not.
+pub type Resident = fn() -> Option<u64>;
 
 /// What is accounted, and the two marks: flush, and refuse.
 ///
@@ -26,6 +43,11 @@ pub(super) struct Budget {
     sealed: AtomicUsize,
     /// Whether a flush for bytes was asked for and has not begun.
     is_asked: AtomicBool,
+    /// Where the surplus comes from; `None`: there is none.
+    resident: Option<Resident>,
+    surplus: AtomicUsize,
+    /// Asked for by bodies since the surplus was measured.
+    asked: AtomicUsize,
     /// Who waits for room.
     pub(super) line: Line,
 }
@@ -59,32 +81,74 @@ struct Held {
 }
 
 impl Budget {
-    pub(super) fn new(limit: usize, flush_bytes: usize, shards: usize) -> Self {
-        Self {
+    pub(super) fn new(
+        limit: usize,
+        flush_bytes: usize,
+        shards: usize,
+        resident: Option<Resident>,
+    ) -> Self {
+        let this = Self {
             limit,
             flush_bytes,
             bodies: AtomicUsize::new(0),
             shards: (0..shards).map(|_| Held::default()).collect(),
             sealed: AtomicUsize::new(0),
             is_asked: AtomicBool::new(false),
+            resident,
+            surplus: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
             line: Line::new(),
+        };
+        this.measure();
+        this
+    }
+
+    /// Measures the surplus, if so much was asked for that it may have changed.
+    fn measure_after(&self, bytes: usize) {
+        let asked = self.asked.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if self.resident.is_some() && asked >= self.limit / MEASURED_PART {
+            self.asked.store(0, Ordering::Relaxed);
+            self.measure();
         }
     }
 
+    /// Measures the surplus. What is accounted before it is there hides some of it, so that the
+    /// most that was found lately counts.
+    fn measure(&self) {
+        let Some(resident) = self.resident.and_then(|resident| resident()) else { return };
+        let resident = usize::try_from(resident).unwrap_or(usize::MAX);
+        let accounted = self.bodies.load(Ordering::Relaxed) + self.rest();
+        let found = resident.saturating_sub(accounted);
+        let last = self.surplus.load(Ordering::Relaxed);
+        let kept = last - last.saturating_sub(found).div_ceil(FORGOTTEN_PART);
+        let surplus = found.max(kept).min(self.limit - self.limit / SURPLUS_FREE_PART);
+        self.surplus.store(surplus, Ordering::Relaxed);
+    }
+
+    /// What the surplus leaves of `bytes`.
+    fn besides_surplus(&self, bytes: usize) -> usize {
+        bytes.saturating_sub(self.surplus.load(Ordering::Relaxed))
+    }
+
     /// Accounts for a body that begins, if there is room: in all, and in the part that bodies may
-    /// have. A single one may have more than that.
+    /// have. One that is alone may have more than that.
     pub(super) fn hold_body(&self, bytes: usize) -> bool {
+        self.measure_after(bytes);
         let rest = self.rest();
         let hold = |bodies: usize| {
             let sum = bodies.checked_add(bytes)?;
-            let is_in_part = bodies == 0 || sum <= self.limit / BODIES_PART;
-            (is_in_part && sum.saturating_add(rest) <= self.begun_max()).then_some(sum)
+            let is_alone = bodies == 0;
+            let is_in_part = is_alone || sum <= self.besides_surplus(self.limit) / BODIES_PART;
+            let begun_max = self.begun_max();
+            let max = if is_alone { begun_max } else { self.besides_surplus(begun_max) };
+            (is_in_part && sum.saturating_add(rest) <= max).then_some(sum)
         };
         self.bodies.fetch_update(Ordering::SeqCst, Ordering::SeqCst, hold).is_ok()
     }
 
     /// Accounts for more of a body that is in flight, if there is room at all.
     pub(super) fn hold_more(&self, bytes: usize) -> bool {
+        self.measure_after(bytes);
         let rest = self.rest();
         let hold = |bodies: usize| {
             let sum = bodies.checked_add(bytes)?;
@@ -154,7 +218,7 @@ impl Budget {
                 Self::give_on(this);
             }
         }
-        (this.rows() >= this.flush_bytes || this.is_tight()) && this.asks_for_flush()
+        (this.rows() >= this.flush_bytes() || this.is_tight()) && this.asks_for_flush()
     }
 
     /// True once between two rounds.
@@ -164,7 +228,12 @@ impl Budget {
 
     /// Whether a round makes files worth having, or room that is needed.
     pub(super) fn is_flush_worthwhile(&self) -> bool {
-        self.rows() >= self.flush_bytes / 2 || self.is_tight()
+        self.rows() >= self.flush_bytes() / 2 || self.is_tight()
+    }
+
+    /// Rows that make a flush: fewer where the surplus leaves little for them.
+    fn flush_bytes(&self) -> usize {
+        self.flush_bytes.min(self.besides_surplus(self.limit) / FLUSH_PART)
     }
 
     /// A round has begun, or was found not to be needed.

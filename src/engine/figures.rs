@@ -61,8 +61,8 @@ impl Engine {
     }
 }
 
-/// What the process has in memory; `None` where the system does not tell.
-fn resident_bytes() -> Option<u64> {
+/// Bytes that the process has in memory; `None` where the system does not tell.
+pub fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;

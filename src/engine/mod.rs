@@ -61,7 +61,8 @@ use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
 pub use self::admission::Admission;
 pub use self::apply::WriteRequest;
-pub use self::budget::MemoryUse;
+pub use self::budget::{MemoryUse, Resident};
+pub use self::figures::resident_bytes;
 pub use self::inspection::{Check, Finding, Inspection, JournalReport, inspect};
 pub use self::queue::{FairQueue, QueueTicket, Tenant};
 pub use self::rejected::REJECTED;
@@ -115,6 +116,9 @@ pub struct Options {
     pub flush_bytes: usize,
     /// Bytes of bodies in flight, builders and rows being written; beyond it bodies are refused.
     pub memory_limit: usize,
+    /// Tells what the process has in memory: what is not accounted of it leaves less to bodies.
+    /// `None`: only what is accounted counts.
+    pub resident: Option<Resident>,
     /// How long [`Engine::close`] tries to write what is left.
     pub close_timeout: Duration,
     /// The bounds of bodies and tables.
@@ -214,8 +218,8 @@ impl Engine {
             .map(|(sender, receiver)| (sender, Some(receiver)))
             .unzip();
         let (events, inbox) = mpsc::channel();
-        let flush_bytes = options.flush_bytes.min(options.memory_limit / 4);
-        let budget = Arc::new(Budget::new(options.memory_limit, flush_bytes, shards));
+        let (limit, flush_bytes) = (options.memory_limit, options.flush_bytes);
+        let budget = Arc::new(Budget::new(limit, flush_bytes, shards, options.resident));
         let flusher = Flusher::new(
             flusher::Wiring {
                 registry: Arc::clone(&registry),

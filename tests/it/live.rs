@@ -46,6 +46,7 @@ pub fn options(data_dir: &Path) -> Options {
         flush_interval: Duration::from_secs(3600),
         flush_bytes: 256 << 20,
         memory_limit: 1 << 30,
+        resident: None,
         close_timeout: Duration::from_secs(30),
         limits: Limits::DEFAULT,
         unsigned: Unsigned::Int64,

@@ -65,6 +65,7 @@ fn start() -> Server {
         flush_interval: Duration::from_secs(3600),
         flush_bytes: 64 << 20,
         memory_limit: 256 << 20,
+        resident: None,
         close_timeout: Duration::from_secs(1),
         limits: LIMITS,
         unsigned: Unsigned::Decimal,
