@@ -170,7 +170,8 @@ async fn beside(
     let work = spawn_blocking(move || {
         let done =
             Inflater::default().inflate(encoding, &input, &mut output, &limits, &mut |bytes| {
-                body::hold(&mut admission, input.len() + bytes)
+                // While it grows there are two of it, the other half as large.
+                body::hold(&mut admission, input.len() + bytes + bytes / 2)
             });
         (done, input, output, admission)
     });

@@ -244,9 +244,10 @@ impl Engine {
     /// # Errors
     /// `Busy(MemoryFull)`.
     pub fn admit_form(&self, bytes: usize) -> Result<Admission, WriteError> {
-        let mut admission = Admission { budget: Arc::clone(&self.budget), bytes: 0 };
-        admission.grow(bytes)?;
-        Ok(admission)
+        if !self.budget.hold_form(bytes) {
+            return Err(self.budget.line.refusal());
+        }
+        Ok(Admission { budget: Arc::clone(&self.budget), bytes })
     }
 
     /// Asks for a flush, if none was asked for yet.

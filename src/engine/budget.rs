@@ -149,10 +149,19 @@ impl Budget {
     /// Accounts for more of a body that is in flight, if there is room at all.
     pub(super) fn hold_more(&self, bytes: usize) -> bool {
         self.measure_after(bytes);
+        self.hold_within(bytes, self.besides_surplus(self.limit))
+    }
+
+    /// Accounts for a form, whatever the surplus is.
+    pub(super) fn hold_form(&self, bytes: usize) -> bool {
+        self.hold_within(bytes, self.limit)
+    }
+
+    fn hold_within(&self, bytes: usize, max: usize) -> bool {
         let rest = self.rest();
         let hold = |bodies: usize| {
             let sum = bodies.checked_add(bytes)?;
-            (sum.saturating_add(rest) <= self.limit).then_some(sum)
+            (sum.saturating_add(rest) <= max).then_some(sum)
         };
         self.bodies.fetch_update(Ordering::SeqCst, Ordering::SeqCst, hold).is_ok()
     }

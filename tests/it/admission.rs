@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-use peristyle::engine::{Admission, Engine, FairQueue, QueueTicket, Tenant};
+use peristyle::engine::{Admission, Engine, FairQueue, QueueTicket, Resident, Tenant};
 use peristyle::error::{BusyReason, WriteError};
 use tokio::runtime::{Builder, Runtime};
 
@@ -166,7 +166,13 @@ type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Admission, WriteError>> + 
 
 impl Tight {
     fn new() -> Self {
-        let live = Live::start_with(|options| options.memory_limit = LIMIT);
+        Self::with(None)
+    }
+
+    fn with(resident: Option<Resident>) -> Self {
+        let live = Live::start_with(|options| {
+            (options.memory_limit, options.resident) = (LIMIT, resident);
+        });
         Self { live, runtime: Builder::new_current_thread().enable_time().build().unwrap() }
     }
 
@@ -239,6 +245,56 @@ fn one_body_may_have_more_and_grow_to_the_limit() {
     alone.shrink(5);
     assert_eq!(tight.state(), (5, 0));
     drop(alone);
+    assert_eq!(tight.state(), (0, 0));
+}
+
+#[test]
+fn what_is_resident_and_not_accounted_leaves_less_to_all_but_a_body_that_is_alone() {
+    // What the process has, half of what that leaves, and what may begin of 14 MiB.
+    let cases: [(Resident, usize); 3] = [
+        (|| None, 8 * MIB),
+        (|| Some(4 << 20), 6 * MIB),
+        // Three quarters of the limit at most.
+        (|| Some(100 << 20), 2 * MIB),
+    ];
+    for (resident, part) in cases {
+        let tight = Tight::with(Some(resident));
+        let first = tight.now(part - 2);
+        let (below, at) = (tight.now(1), tight.now(1));
+        assert!(tight.poll(&mut tight.admit(0, 1)).is_none());
+        drop((first, below, at));
+        drop(tight.now(14 * MIB));
+        assert_eq!(tight.state(), (0, 0));
+    }
+}
+
+#[test]
+fn a_body_does_not_grow_into_what_is_resident_and_a_form_may() {
+    let tight = Tight::with(Some(|| Some(100 << 20)));
+    let mut body = tight.now(1);
+    body.grow(4 * MIB - 1).expect("room to grow");
+    body.grow(4 * MIB).expect("room to grow");
+    assert!(body.grow(4 * MIB + 1).is_err());
+    let form = tight.engine().admit_form(12 * MIB).expect("room for forms");
+    assert!(tight.engine().admit_form(1).is_err());
+    drop((body, form));
+    assert_eq!(tight.state(), (0, 0));
+}
+
+#[test]
+fn a_surplus_that_is_given_back_is_forgotten() {
+    static RESIDENT: AtomicUsize = AtomicUsize::new(4 * MIB);
+    let tight = Tight::with(Some(|| Some(RESIDENT.load(Ordering::SeqCst) as u64)));
+    let held = tight.now(1);
+    assert!(tight.poll(&mut tight.admit(0, 6 * MIB)).is_none());
+    RESIDENT.store(0, Ordering::SeqCst);
+    let measured = (0..1_000).take_while(|_| {
+        // A 32nd of the limit: it is measured again.
+        drop(tight.now(MIB / 2));
+        tight.poll(&mut tight.admit(0, 8 * MIB - 1)).is_none()
+    });
+    assert!((1..999).contains(&measured.count()));
+    drop(held);
     assert_eq!(tight.state(), (0, 0));
 }
 
