@@ -489,6 +489,54 @@ fn two_million_nested_arrays_are_one_rejection() {
     assert_eq!((decoded.reasons(), decoded.rows.len()), (vec![reason.to_owned()], 1));
 }
 
+/// Appends a value that nests up to `levels` deep: short and long heads, some of them empty.
+fn nest(random: &mut Random, levels: usize, body: &mut Vec<u8>) {
+    const SCALARS: &[&[u8]] = &[b"\x01", b"\xc0", b"\xa3abc", b"\xcb\0\0\0\0\0\0\0\0"];
+    if levels == 0 {
+        return body.extend_from_slice(SCALARS[random.below(SCALARS.len())]);
+    }
+    // The innermost levels are most of a chain.
+    let values = if random.below(4) > 0 { 1 } else { random.below(4) };
+    let count = u8::try_from(values).expect("a few");
+    let values = match random.below(4) {
+        0 => {
+            body.extend([0xdc, 0, count]);
+            values
+        }
+        1 => {
+            body.push(0x80 | count);
+            2 * values
+        }
+        _ => {
+            body.push(0x90 | count);
+            values
+        }
+    };
+    for at in 0..values {
+        let inner = if at + 1 == values { levels - 1 } else { random.below(2) };
+        nest(random, inner, body);
+    }
+}
+
+#[test]
+fn what_is_too_deep_ends_where_its_last_value_does() {
+    for seed in 0..2_000 {
+        let random = &mut Random::new(seed);
+        let levels = 1 + random.below(40);
+        // Two items, the first with a key that nobody knows.
+        let mut body = b"\x92\x83\xa1m\xa3cpu\xa6fields\x81\xa1v\x01\xa7unknown".to_vec();
+        nest(random, levels, &mut body);
+        let nested_end = body.len();
+        body.extend(encode(&cpu([("good", 2.into())])));
+        let decoded = decode(&body);
+        let has_good = |it: &Row| it.fields.iter().any(|(name, _)| &**name == "good");
+        assert_eq!(decoded.rows.iter().filter(|it| has_good(it)).count(), 1, "seed {seed}");
+        // Cut short, it is a break that is told, and no row is made of what is behind it.
+        let cut = decode(&body[..1 + random.below(nested_end - 1)]);
+        assert_eq!((cut.rows.len(), cut.report.rejected > 0), (0, true), "seed {seed}");
+    }
+}
+
 #[test]
 fn nesting_is_taken_up_to_the_limit_and_not_beyond() {
     let nested =

@@ -229,9 +229,28 @@ impl Reader<'_> {
                         nesting = Nesting::TooDeep;
                         values += inner + open.drain(..).sum::<usize>();
                         self.values(first, values)?;
+                        values = self.skip_short_heads(values);
                     }
                 }
             }
         }
+    }
+
+    /// Moves behind the heads of short containers, of which the values are counted in `values`, as
+    /// far as there are bytes for these; returns how many are left. What is too deep often is
+    /// nothing else: a step costs a compare.
+    fn skip_short_heads(&mut self, mut values: usize) -> usize {
+        while values > 0
+            && let Some(marker @ 0x80..=0x9f) = self.bytes.get(self.at)
+        {
+            let of_map = usize::from(*marker < 0x90);
+            let left = values - 1 + (usize::from(marker & 0x0f) << of_map);
+            if left > self.bytes.len() - self.at - 1 {
+                break;
+            }
+            values = left;
+            self.at += 1;
+        }
+        values
     }
 }
