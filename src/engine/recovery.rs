@@ -2,7 +2,7 @@
 //! the journal holds beyond them.
 //!
 //! ```text
-//! journal: checked from end to end, dropped databases noted
+//! journal: checked from end to end, made durable, dropped databases noted
 //!   -> databases whose removal was cut short are removed
 //!   -> Delta logs: columns into the registry, and how far each shard is published in each table
 //!   -> files that no log ever knew are removed
@@ -78,8 +78,9 @@ impl Recovery {
             ..journal::Options::default()
         };
         let wal = data_dir.join(WAL);
-        let recovered = journal::open(Arc::clone(disk), &wal, &journal_options)?;
+        let mut recovered = journal::open(Arc::clone(disk), &wal, &journal_options)?;
         tell_of(&recovered);
+        recovered.make_durable()?;
         let instance = Instance::new(recovered.instance);
         let survey = Survey::of(&recovered)?;
         for database in survey.unfinished_drops() {

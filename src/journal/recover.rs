@@ -29,6 +29,8 @@ pub struct Recovered {
     kept: usize,
     /// Where the records begin and end that may not be on disk.
     unsure: (Place, Place),
+    /// Whether it has become so.
+    is_durable: bool,
     records: u64,
     salvaged: Salvage,
     torn: Option<Torn>,
@@ -70,7 +72,20 @@ impl Recovered {
         let segment_bytes = bytes.next_multiple_of(segment::HEADER_BYTES);
         let options = Options { segment_bytes, ..options.clone() };
         let setup = Setup { disk, directory, options, instance };
-        Ok(Self { instance, setup, log, last, taken, kept, unsure, records, salvaged, torn })
+        let is_durable = false;
+        Ok(Self {
+            instance,
+            setup,
+            log,
+            last,
+            taken,
+            kept,
+            unsure,
+            is_durable,
+            records,
+            salvaged,
+            torn,
+        })
     }
 
     /// The highest sequence in the journal; 0 when there is none.
@@ -124,6 +139,24 @@ impl Recovered {
         Ok(())
     }
 
+    /// Makes every record as durable as if it had just been acknowledged. To be called before
+    /// anything is done that a record asks for: a power cut could take the record, and leave what
+    /// was done of it.
+    ///
+    /// A power cut in here leaves the same records: what is part of the log is written over with
+    /// the same bytes.
+    ///
+    /// # Errors
+    /// When a file cannot be written or synced.
+    pub fn make_durable(&mut self) -> Result<(), JournalError> {
+        if !self.is_durable {
+            self.make_directory()?;
+            self.write_again()?;
+            self.is_durable = true;
+        }
+        Ok(())
+    }
+
     /// Begins to write: records go on behind the last one, with `first_sequence` or above. It has
     /// to be above all that was published: files may have been taken away, and without syncs a
     /// power cut takes records whose rows are in files already.
@@ -133,13 +166,13 @@ impl Recovered {
     ///
     /// With [`Durability::Memory`] all files are removed: what they hold must be published.
     ///
-    /// A power cut in here leaves the same records: what is part of the log is written over with
-    /// the same bytes, and what is behind its end is taken away from the far end.
+    /// A power cut in here leaves the same records: what is part of the log is made durable, and
+    /// what is behind its end is taken away from the far end.
     ///
     /// # Errors
     /// When a file cannot be made or synced, or a thread cannot start.
     pub fn start(
-        self,
+        mut self,
         first_sequence: u64,
         on_failure: Box<dyn FnOnce(JournalError) + Send>,
     ) -> Result<Journal, JournalError> {
@@ -151,8 +184,7 @@ impl Recovered {
             let setup = Setup { instance: new_instance(), ..self.setup };
             return Ok(Journal::new(Arc::new(Shared::new(setup, state))));
         }
-        self.make_directory()?;
-        self.write_again()?;
+        self.make_durable()?;
         let filled = self.retire_rest()?;
         state.in_use = self.in_use();
         let next_number = match (self.kept().last(), self.log.segments.first()) {

@@ -694,6 +694,34 @@ fn a_mark_whose_sync_failed_is_written_again() {
     assert_eq!(bodies, [350, 3, 5]);
 }
 
+/// The sync of a record failed, or a kill came before it: it is read, and a power cut takes it. A
+/// start that does what it asks for makes it durable before.
+#[test]
+fn what_was_read_survives_a_power_cut_once_it_was_made_durable() {
+    for is_made_durable in [false, true] {
+        let disk = SimDisk::new();
+        let journal = start(open(&disk.shared(), &options(8192)).unwrap());
+        append(&journal, &write("db"), b"one").unwrap();
+        while journal.stats().segments_ready == 0 || !has_mark(&disk, 1) {
+            thread::yield_now();
+        }
+        // Write, sync.
+        let reservation = block_on(journal.reserve(3)).unwrap();
+        disk.fail_after(2, Fault::Io);
+        block_on(journal.append(reservation, &write("db"), b"two".to_vec())).unwrap_err();
+        journal.close();
+
+        let mut recovered = open(&disk.shared(), &options(8192)).unwrap();
+        assert_eq!(records(&recovered).len(), 2);
+        if is_made_durable {
+            recovered.make_durable().unwrap();
+        }
+        let after = disk.forget();
+        let found = records(&open(&after.shared(), &options(8192)).unwrap());
+        assert_eq!(found.len(), if is_made_durable { 2 } else { 1 });
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_and_recovers_by_itself() {
     let disk = SimDisk::new();
