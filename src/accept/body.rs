@@ -216,6 +216,8 @@ impl Arrival {
             }
             received.extend_from_slice(data);
             step = step.saturating_sub(data.len());
+            // Its memory is what hyper reads the next one into.
+            drop(frame);
             if step == 0 {
                 step = STEP_BYTES;
                 yield_now().await;
@@ -245,6 +247,7 @@ pub(super) fn discard(mut incoming: Incoming, bytes_max: usize) {
                 return;
             };
             left = rest;
+            drop(frame);
             yield_now().await;
         }
     };
