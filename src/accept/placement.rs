@@ -89,7 +89,10 @@ impl Placement {
                 let handed = Handed { stream: stream.into_std()?, address, place };
                 match there.sender.try_send(handed) {
                     Ok(()) => Ok(None),
-                    Err(error) => Placed::of(error.into_inner(), self.enter(own)).map(Some),
+                    Err(error) => {
+                        let back = error.into_inner().take()?;
+                        Ok(Some(Placed { place: self.enter(own), ..back }))
+                    }
                 }
             }
             _ => Ok(Some(Placed { stream, address, place: self.enter(own) })),
@@ -120,12 +123,5 @@ impl Handed {
     pub(super) fn take(self) -> io::Result<Placed> {
         let Self { stream, address, place } = self;
         Ok(Placed { stream: TcpStream::from_std(stream)?, address, place })
-    }
-}
-
-impl Placed {
-    /// One that came back.
-    fn of(handed: Handed, place: Place) -> io::Result<Self> {
-        Ok(Self { place, ..handed.take()? })
     }
 }

@@ -150,7 +150,6 @@ impl Recovered {
     /// When a file cannot be written or synced.
     pub fn make_durable(&mut self) -> Result<(), JournalError> {
         if !self.is_durable {
-            self.make_directory()?;
             self.write_again()?;
             self.is_durable = true;
         }
@@ -184,6 +183,7 @@ impl Recovered {
             let setup = Setup { instance: new_instance(), ..self.setup };
             return Ok(Journal::new(Arc::new(Shared::new(setup, state))));
         }
+        self.make_directory()?;
         self.make_durable()?;
         let filled = self.retire_rest()?;
         state.in_use = self.in_use();

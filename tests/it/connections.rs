@@ -282,12 +282,12 @@ fn a_place_is_free_when_its_connection_has_gone() {
 fn connections_are_dealt_out_evenly() {
     let fixture = Fixture::start_shards(4, ConnectionLimits::DEFAULT, PATIENT);
     let mut clients = (0..12).map(|_| fixture.known()).collect::<Vec<_>>();
-    let mut shards = clients.iter_mut().map(|client| {
+    let shards = clients.iter_mut().map(|client| {
         let answer = client.get("/ping");
         let id = answer.header("x-request-id").expect("every answer has one").to_owned();
         id.split_once('-').expect("the shard and a number").0.to_owned()
     });
-    let mut found = shards.by_ref().collect::<Vec<_>>();
+    let mut found = shards.collect::<Vec<_>>();
     found.sort();
     let expected = ["0000", "0001", "0002", "0003"].map(|shard| [shard; 3]).concat();
     assert_eq!(found, expected);

@@ -640,6 +640,17 @@ fn one_call_that_fails_loses_nothing_that_was_acknowledged() {
     }
 }
 
+/// Appends "two" behind a record that the journal is at rest after, and has the sync of it fail.
+fn append_and_fail_its_sync(journal: &Journal, disk: &SimDisk) -> JournalError {
+    while journal.stats().segments_ready == 0 || !has_mark(disk, 1) {
+        thread::yield_now();
+    }
+    // Write, sync.
+    let reservation = block_on(journal.reserve(3)).unwrap();
+    disk.fail_after(2, Fault::Io);
+    block_on(journal.append(reservation, &write("db"), b"two".to_vec())).unwrap_err()
+}
+
 #[test]
 fn a_failed_sync_is_the_end() {
     let disk = SimDisk::new();
@@ -648,14 +659,7 @@ fn a_failed_sync_is_the_end() {
     let on_failure = Box::new(move |error| sender.send(error).unwrap());
     let journal = recovered.start(0, on_failure).unwrap();
     append(&journal, &write("db"), b"one").unwrap();
-    while journal.stats().segments_ready == 0 || !has_mark(&disk, 1) {
-        thread::yield_now();
-    }
-    // Write, sync.
-    let reservation = block_on(journal.reserve(3)).unwrap();
-    disk.fail_after(2, Fault::Io);
-    let first = journal.append(reservation, &write("db"), b"two".to_vec());
-    let error = block_on(first).unwrap_err();
+    let error = append_and_fail_its_sync(&journal, &disk);
     assert_eq!(error.operation, Operation::Sync);
     assert_eq!(error.to_string(), "cannot sync /data/wal/0000000000000001.wal at byte 0");
     assert_eq!(failures.recv().unwrap().to_string(), error.to_string());
@@ -674,13 +678,7 @@ fn a_mark_whose_sync_failed_is_written_again() {
     let disk = SimDisk::new();
     let journal = open(&disk.shared(), &options(8192)).unwrap().start(0, Box::new(drop)).unwrap();
     append(&journal, &write("db"), &[1; 350]).unwrap();
-    while journal.stats().segments_ready == 0 || !has_mark(&disk, 1) {
-        thread::yield_now();
-    }
-    // Write, sync.
-    let reservation = block_on(journal.reserve(3)).unwrap();
-    disk.fail_after(2, Fault::Io);
-    block_on(journal.append(reservation, &write("db"), b"two".to_vec())).unwrap_err();
+    append_and_fail_its_sync(&journal, &disk);
     journal.close();
     let [segment, ..] = &disk.files(Path::new(WAL))[..] else { panic!("no segment") };
     let second = disk.bytes(segment)[4608..].to_vec();
@@ -702,13 +700,7 @@ fn what_was_read_survives_a_power_cut_once_it_was_made_durable() {
         let disk = SimDisk::new();
         let journal = start(open(&disk.shared(), &options(8192)).unwrap());
         append(&journal, &write("db"), b"one").unwrap();
-        while journal.stats().segments_ready == 0 || !has_mark(&disk, 1) {
-            thread::yield_now();
-        }
-        // Write, sync.
-        let reservation = block_on(journal.reserve(3)).unwrap();
-        disk.fail_after(2, Fault::Io);
-        block_on(journal.append(reservation, &write("db"), b"two".to_vec())).unwrap_err();
+        append_and_fail_its_sync(&journal, &disk);
         journal.close();
 
         let mut recovered = open(&disk.shared(), &options(8192)).unwrap();
