@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
 """What durability costs: rows a second and answers' times with fsync, os and memory, in one run.
 
-    durability.py --binary target/release/peristyle [--scratch DIR] [--rounds 5] [--gzip]
-                  [--seconds 30] [--warm 25]
+    durability.py --binary target/release/peristyle [--shape tsbs|small] [--scratch DIR]
+                  [--rounds 15] [--gzip] [--seconds 8] [--warm 25]
 
-Each round starts a server for each level, in changing order, on a directory of --scratch: eight
-connections write bodies of 1,000 lines as fast as they are answered, the first --warm seconds
-uncounted (journal files are made until the first are used again, after two flush intervals), and
-flush. Throughput is rows a second until
-all are published: a level that answers early puts off up to ten seconds of work, which the rate
-until the last answer (`answered_per_s`) leaves out. Then one connection writes a body of ten lines
-now and then, and between them a file of the same disk is overwritten and synced, 4 KiB at a time,
-which is what an answer must wait for at least. Every row is counted after a flush.
-Prints a line for each round and one line of JSON; the ratios are medians of the rounds' ratios.
+The shape is that of TSBS' `cpu-only` (10 tags, 10 integers, 350 bytes a line), or lines of a third
+of that: 3 tags and 4 fields.
+
+A server of each level is started on a directory of --scratch and takes --warm seconds of load
+uncounted: journal files are made until the first are used again, after two flush intervals. Then
+each round gives each level, in changing order, --seconds of eight connections that write bodies of
+1,000 lines as fast as they are answered, and a flush: what the machine does beside comes to both.
+Throughput is rows a second until all are published: a level that answers early puts off up to ten
+seconds of work, which the rate until the last answer (`answered_per_s`) leaves out. Then one
+connection writes a body of ten lines now and then, and between them a file of the same disk is
+overwritten and synced, 4 KiB at a time, which is what an answer must wait for at least. Every row
+is counted after a flush. Prints a line for each round and one line of JSON; the ratios are medians
+of the rounds' ratios.
 """
 
 import argparse
@@ -37,22 +41,44 @@ LINES = 1_000
 BODIES = 24
 
 
-def bodies(rng):
+def small_line(rng, time_ns):
+    host = rng.randrange(100)
+    return (
+        f"cpu,host=host_{host},region=eu-{host % 7},rack=r{host % 13} "
+        f"usage_user={rng.random() * 100:.4f},usage_system={rng.random() * 10:.4f},"
+        f"count={rng.randrange(10**6)}i,load={rng.random():.6f} {time_ns}\n"
+    )
+
+
+TSBS_FIELDS = [
+    f"usage_{it}"
+    for it in "user system idle nice iowait irq softirq steal guest guest_nice".split()
+]
+
+
+def tsbs_line(rng, time_ns):
+    host = rng.randrange(100)
+    region = ["eu-west-1", "us-east-1", "sa-east-1"][host % 3]
+    fields = ",".join(f"{name}={rng.randrange(100)}i" for name in TSBS_FIELDS)
+    return (
+        f"cpu,hostname=host_{host},region={region},datacenter={region}{'abc'[host % 3]},"
+        f"rack={host % 97},os=Ubuntu16.04LTS,arch=x64,team={['NYC', 'SF', 'LON'][host % 3]},"
+        f"service={host % 19},service_version={host % 2},service_environment=production "
+        f"{fields} {time_ns}\n"
+    )
+
+
+SHAPES = {"tsbs": tsbs_line, "small": small_line}
+
+
+def bodies(rng, line=small_line):
     """For each connection, bodies that are all different."""
-    lines = []
-    for connection in range(CONNECTIONS):
-        for body in range(BODIES):
-            text = []
-            for line in range(LINES):
-                host = rng.randrange(100)
-                time_ns = 1_750_000_000_000_000_000 + ((connection * BODIES + body) * LINES + line)
-                text.append(
-                    f"cpu,host=host_{host},region=eu-{host % 7},rack=r{host % 13} "
-                    f"usage_user={rng.random() * 100:.4f},usage_system={rng.random() * 10:.4f},"
-                    f"count={rng.randrange(10**6)}i,load={rng.random():.6f} {time_ns}\n"
-                )
-            lines.append("".join(text).encode())
-    return [lines[at * BODIES : (at + 1) * BODIES] for at in range(CONNECTIONS)]
+    first, count = 1_750_000_000_000_000_000, CONNECTIONS * BODIES
+    texts = [
+        "".join(line(rng, first + body * LINES + at) for at in range(LINES)).encode()
+        for body in range(count)
+    ]
+    return [texts[at : at + BODIES] for at in range(0, count, BODIES)]
 
 
 class Server(own_server.Server):
@@ -137,9 +163,10 @@ def percentile(values, share):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--binary", required=True)
+    parser.add_argument("--shape", choices=SHAPES, default="tsbs")
     parser.add_argument("--scratch", default=tempfile.gettempdir())
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--warm", type=float, default=25)
     parser.add_argument("--levels", default=",".join(LEVELS), help="of fsync,os,memory")
     parser.add_argument("--seed", type=int, default=1)
@@ -149,7 +176,7 @@ def main():
     if not set(chosen) <= set(LEVELS) or not {"fsync", "memory"} <= set(chosen):
         parser.error("--levels needs fsync and memory at least")
     rng = random.Random(options.seed)
-    work = bodies(rng)
+    work = bodies(rng, SHAPES[options.shape])
     own = b"# %d\n".__mod__
     if options.gzip:
         work = [[gzip.compress(body, 6) for body in connection] for connection in work]
@@ -158,25 +185,29 @@ def main():
     figures = {level: {name: [] for name in names} for level in chosen}
     answers = {level: [] for level in chosen}
     syncs = []
+    directory = Path(tempfile.mkdtemp(prefix="peristyle-perf-", dir=options.scratch))
+    servers = {level: Server(options.binary, directory / level, level) for level in chosen}
+    for server in servers.values():
+        full_speed(server, work, options.warm, "warm", own)
     for turn in range(options.rounds):
         first = turn % len(chosen)
+        line = [f"round {turn:2}"]
         for level in chosen[first:] + chosen[:first]:
-            directory = Path(tempfile.mkdtemp(prefix="peristyle-perf-", dir=options.scratch))
-            server = Server(options.binary, directory / "data", level)
-            full_speed(server, work, options.warm, "warm", own)
-            found = full_speed(server, work, options.seconds, "d", own)
+            found = full_speed(servers[level], work, options.seconds, f"d{turn}", own)
             for name, figure in zip(names, found):
                 figures[level][name].append(figure)
             rows, answered, cpu = found
-            times, own_syncs = quiet(server, directory, rng, min(options.seconds / 2, 5))
-            answers[level] += times
-            syncs += own_syncs
-            server.stop()
-            shutil.rmtree(directory)
-            print(f"round {turn} {level:7} {rows / 1e6:.3f} M rows/s, "
-                  f"{answered / 1e6:.3f} M answered, {cpu:.2f} us of CPU a row, "
-                  f"answers p50 {percentile(times, 0.5):.2f} p99 {percentile(times, 0.99):.2f} ms",
-                  flush=True)
+            line.append(f"{level} {rows / 1e6:.3f} M rows/s, {answered / 1e6:.3f} M answered, "
+                        f"{cpu:.2f} us of CPU a row")
+        print("; ".join(line), flush=True)
+    for level, server in servers.items():
+        # Files of the journal that are not kept are removed first.
+        quiet(server, directory, rng, 5)
+        answers[level], own_syncs = quiet(server, directory, rng, 15)
+        syncs += own_syncs
+        server.stop()
+    shutil.rmtree(directory)
+
     def against_memory(name):
         memory = figures["memory"][name]
         ratios = {level: [one / base for one, base in zip(figures[level][name], memory)]
@@ -185,6 +216,7 @@ def main():
 
     print(json.dumps({
         "script": "durability",
+        "shape": options.shape,
         "encoding": "gzip" if options.gzip else "plain",
         "seconds": {"warm": options.warm, "counted": options.seconds},
         **{

@@ -1,5 +1,7 @@
 //! The `peristyle` binary: settings and logging, then a command; everything else is in the library.
 
+mod allocator;
+
 mod inspect;
 
 mod serve;
@@ -18,9 +20,6 @@ use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let CommandLine { command, settings } = match CommandLine::read(std::env::args_os()) {
@@ -44,6 +43,9 @@ fn main() -> ExitCode {
         }
         Command::Serve(config) => {
             log_to_stderr(config.log_format);
+            if let Err(error) = allocator::set_purge_delay() {
+                tracing::warn!(%error, "the allocator keeps what is free for a second");
+            }
             match serve::serve(&config) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {

@@ -42,7 +42,8 @@ const VOCABULARY: &[&str] =
 
 /// Who may import whom, the vocabulary aside.
 const EDGES: &[(&str, &[&str])] = &[
-    ("main", &["config", "inspect", "serve", "shown", "tokens"]),
+    ("main", &["allocator", "config", "inspect", "serve", "shown", "tokens"]),
+    ("allocator", &[]),
     ("inspect", &["config", "engine"]),
     ("serve", &["accept", "config", "engine", "supervised"]),
     ("shown", &["config"]),
@@ -90,7 +91,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("libc", &["accept", "disk"]),
     ("lz4_flex", &["decode"]),
     ("memchr", &["accept", "decode"]),
-    ("mimalloc", &["main"]),
+    ("mimalloc", &["allocator"]),
     ("object_store", &["publish"]),
     ("parquet", &["persist"]),
     ("prometheus_client", &["accept"]),
