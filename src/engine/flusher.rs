@@ -20,7 +20,7 @@ use super::budget::Budget;
 use super::publisher::{Publisher, by_table};
 use super::rejected::REJECTED;
 use super::retries::{Retries, recycle};
-use super::shard::{Command, Sealed, monotonic_clock};
+use super::shard::{Command, Sealed, answer, monotonic_clock};
 use super::writer::{Outcome, Writers};
 use super::{FlushReport, Sabotage};
 use crate::error::{BusyReason, ServerError, WriteError};
@@ -272,20 +272,18 @@ impl Flusher {
             self.wiring.budget.flush_begun();
         }
         let is_tight = self.wiring.budget.is_tight();
-        let asked: Vec<_> = self
-            .wiring
-            .shards
-            .iter()
-            .filter_map(|shard| {
-                let (reply, chunks) = oneshot::channel();
-                let database = database.map(str::to_owned);
-                shard.send(Command::Seal { database, is_tight, reply }).ok().map(|()| chunks)
-            })
-            .collect();
+        let shards = self.wiring.shards.iter();
+        let asked = shards.filter_map(|shard| {
+            let (reply, chunks) = oneshot::channel();
+            let database = database.map(str::to_owned);
+            shard.send(Command::Seal { database, is_tight, reply }).ok()?;
+            Some((shard, chunks))
+        });
+        let asked: Vec<_> = asked.collect();
         // A shard that ends meanwhile answers by `Event::Left`.
         let has_shards = !asked.is_empty();
         let sealed: Vec<Sealed> =
-            asked.into_iter().filter_map(|sealed| sealed.blocking_recv().ok()).collect();
+            asked.into_iter().filter_map(|(shard, sealed)| answer(shard, sealed)).collect();
         let is_whole = database.is_none() && sealed.len() == self.wiring.shards.len();
         let published = sealed.iter().map(|sealed| sealed.upto).min().filter(|_| is_whole);
         self.queue(sealed);
@@ -352,13 +350,13 @@ impl Flusher {
                 let (resume, resumed) = mpsc::channel();
                 let database = database.to_owned();
                 let command = Command::Drop { database, reply, resumed };
-                shard.send(command).ok().map(|()| (done, resume))
+                shard.send(command).ok().map(|()| (shard, done, resume))
             })
             .collect();
         let standing: Vec<mpsc::Sender<()>> = asked
             .into_iter()
             // A shard that ended has no rows left to forget.
-            .filter_map(|(done, resume)| done.blocking_recv().ok().map(|()| resume))
+            .filter_map(|(shard, done, resume)| answer(shard, done).map(|()| resume))
             .collect();
         self.wiring.registry.drop_database(database);
         self.drop_parked(database);

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::runtime;
 use tokio::sync::{mpsc as async_mpsc, oneshot};
 
 use super::Engine;
@@ -49,6 +50,25 @@ pub(super) enum Command {
         /// Until the other end says more, or is gone, the shard stands still.
         resumed: mpsc::Receiver<()>,
     },
+}
+
+/// What `shard` answers to a command; `None`: it has ended.
+///
+/// A command that is sent just as its shard ends can stay in the channel for as long as that has a
+/// sender: neither seen nor dropped, it would be waited for in vain.
+pub(super) fn answer<T>(
+    shard: &async_mpsc::UnboundedSender<Command>,
+    mut reply: oneshot::Receiver<T>,
+) -> Option<T> {
+    #[expect(clippy::expect_used, reason = "without drivers there is nothing that could fail")]
+    let waiting = runtime::Builder::new_current_thread().build().expect("a runtime of nothing");
+    waiting.block_on(async {
+        tokio::select! {
+            biased;
+            answer = &mut reply => answer.ok(),
+            () = shard.closed() => reply.try_recv().ok(),
+        }
+    })
 }
 
 /// What a shard gave away: all rows of its records up to `upto`, or those of one database.
