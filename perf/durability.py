@@ -71,7 +71,7 @@ def tsbs_line(rng, time_ns):
 SHAPES = {"tsbs": tsbs_line, "small": small_line}
 
 
-def bodies(rng, line=small_line):
+def bodies(rng, line):
     """For each connection, bodies that are all different."""
     first, count = 1_750_000_000_000_000_000, CONNECTIONS * BODIES
     texts = [

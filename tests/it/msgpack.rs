@@ -661,6 +661,20 @@ fn bad_items_are_named_by_position_and_their_neighbours_kept() {
 }
 
 #[test]
+fn a_bad_batch_rejects_what_follows_it_in_its_map_and_nothing_else() {
+    // Found by fuzzing: the naive decoder took a batch before the bad one for a pair behind it,
+    // and passed over the item behind the map.
+    let good = || ("batch", array([cpu([("v", 1.into())]), cpu([("v", 2.into())])]));
+    let bad = || ("batch", 1.into());
+    for (pairs, accepted) in [([good(), bad()], 3), ([bad(), good()], 1), ([good(), good()], 5)] {
+        let body = encode(&array([map(pairs), cpu([("v", 3.into())])]));
+        agree::msgpack(&body);
+        let report = decode(&body).report;
+        assert_eq!((report.accepted, report.rejected), (accepted, u64::from(accepted < 5)));
+    }
+}
+
+#[test]
 fn columns_of_unequal_length_reject_the_item_once_with_all_its_rows() {
     let bad = columnar([("a", array([1, 2, 3])), ("b", array([1, 2]))]);
     let decoded = decode_tree(&array([bad, cpu([("v", 1.into())])]));

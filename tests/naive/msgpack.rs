@@ -397,7 +397,7 @@ impl Naive {
 
     fn map(&mut self, rest: &mut &[u8], count: usize, levels: usize) -> Option<()> {
         let (mut pairs, mut is_batch) = (Vec::new(), false);
-        for _ in 0..count {
+        for behind in (0..count).rev() {
             let key = tree(rest)?;
             if bytes(&key) != Some(b"batch") {
                 pairs.push((key, tree(rest)?));
@@ -411,7 +411,6 @@ impl Naive {
                 (0..header(rest)?).try_for_each(|_| self.item(rest, levels - 2))?;
             } else {
                 // Of the keys behind a bad batch none counts, and it is one item, broken or not.
-                let behind = count - pairs.len() - 1;
                 (0..=2 * behind).try_for_each(|_| tree(rest).map(drop))?;
                 self.outcome.rejected += 1;
                 return Some(());
