@@ -21,9 +21,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
+use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 use crate::access::Guard;
@@ -81,6 +80,11 @@ use observed::Observed;
 use peers::{Census, Peers};
 use placement::{Handed, Placement};
 
+/// At each so many tasks that a shard goes on with, those that another thread has woken come first:
+/// bodies that were admitted, rows that are stored. At one of 31, as by default, answers wait for a
+/// tenth of a second where a hundred connections keep the shard busy, and tenants that send little
+/// wait as long as those that send much.
+const WOKEN_ELSEWHERE_EVERY: u32 = 1;
 /// Connections the kernel may hold for each listener before they are accepted.
 const BACKLOG: i32 = 1024;
 /// Requests that take as long make a line of the log, unless a setting says otherwise.
@@ -215,9 +219,10 @@ impl BoundServer {
                 observed: Arc::clone(&observed),
                 slow_request: self.slow_request,
             };
-            let runtime = RuntimeBuilder::new_current_thread().enable_all().build()?;
             let builder = std::thread::Builder::new().name(format!("shard-{index}"));
-            server.threads.push(builder.spawn(move || thread.run(&runtime))?);
+            let (started, starts) = std::sync::mpsc::channel();
+            server.threads.push(builder.spawn(move || thread.run(&started))?);
+            starts.recv().map_err(|_| io::Error::other("a shard thread panicked"))??;
         }
         Ok(server)
     }
@@ -281,8 +286,19 @@ struct ShardThread {
 }
 
 impl ShardThread {
-    fn run(self, runtime: &Runtime) -> io::Result<()> {
-        LocalSet::new().block_on(runtime, self.serve())
+    /// Serves until it is told to stop; says by `started` whether it can.
+    fn run(self, started: &std::sync::mpsc::Sender<io::Result<()>>) -> io::Result<()> {
+        let runtime = RuntimeBuilder::new_current_thread()
+            .enable_all()
+            .global_queue_interval(WOKEN_ELSEWHERE_EVERY)
+            .build_local(LocalOptions::default());
+        let (runtime, is_made) = match runtime {
+            Ok(runtime) => (Some(runtime), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        // Whoever starts it waits for this.
+        let _ = started.send(is_made);
+        runtime.map_or(Ok(()), |runtime| runtime.block_on(self.serve()))
     }
 
     async fn serve(self) -> io::Result<()> {

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::admission::Line;
 
-/// Bodies in flight may have one part of so many when another one begins.
-const BODIES_PART: usize = 2;
+/// Bodies in flight may have one part of so many when another one begins: more of them wait for the
+/// processor, and what they have is cold when they get it.
+const BODIES_PART: usize = 4;
 /// One part of so many is kept for bodies in flight that grow.
 const GROWTH_PART: usize = 8;
 

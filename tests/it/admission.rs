@@ -19,6 +19,8 @@ use crate::msgpack_bodies::Random;
 const MIB: usize = 1 << 20;
 /// Of the engines here: bodies begin in 8 MiB of it, and in 14 MiB with everything else.
 const LIMIT: usize = 16 * MIB;
+/// Of it, what bodies may have when one begins.
+const PART: usize = LIMIT / 4;
 /// Places of the engine's queue.
 const PLACES: usize = 1024;
 
@@ -214,15 +216,15 @@ fn retry_after(refused: Option<Result<Admission, WriteError>>) -> u16 {
 #[test]
 fn bodies_begin_in_their_part_of_the_memory_to_the_byte() {
     let tight = Tight::new();
-    let first = tight.now(8 * MIB - 2);
+    let first = tight.now(PART - 2);
     let below = tight.now(1);
     let at = tight.now(1);
     let mut above = tight.admit(0, 1);
     assert!(tight.poll(&mut above).is_none());
-    assert_eq!(tight.state(), (8 * MIB, 1));
+    assert_eq!(tight.state(), (PART, 1));
     drop(below);
     let above = tight.poll(&mut above).expect("room was given back").expect("room");
-    assert_eq!((above.bytes(), tight.state()), (1, (8 * MIB, 0)));
+    assert_eq!((above.bytes(), tight.state()), (1, (PART, 0)));
     drop((first, at, above));
     assert_eq!(tight.state(), (0, 0));
 }
@@ -250,12 +252,12 @@ fn one_body_may_have_more_and_grow_to_the_limit() {
 
 #[test]
 fn what_is_resident_and_not_accounted_leaves_less_to_all_but_a_body_that_is_alone() {
-    // What the process has, half of what that leaves, and what may begin of 14 MiB.
+    // What the process has, a quarter of what that leaves, and what may begin of 14 MiB.
     let cases: [(Resident, usize); 3] = [
-        (|| None, 8 * MIB),
-        (|| Some(4 << 20), 6 * MIB),
+        (|| None, PART),
+        (|| Some(4 << 20), 3 * MIB),
         // Three quarters of the limit at most.
-        (|| Some(100 << 20), 2 * MIB),
+        (|| Some(100 << 20), MIB),
     ];
     for (resident, part) in cases {
         let tight = Tight::with(Some(resident));
@@ -286,12 +288,12 @@ fn a_surplus_that_is_given_back_is_forgotten() {
     static RESIDENT: AtomicUsize = AtomicUsize::new(4 * MIB);
     let tight = Tight::with(Some(|| Some(RESIDENT.load(Ordering::SeqCst) as u64)));
     let held = tight.now(1);
-    assert!(tight.poll(&mut tight.admit(0, 6 * MIB)).is_none());
+    assert!(tight.poll(&mut tight.admit(0, 3 * MIB)).is_none());
     RESIDENT.store(0, Ordering::SeqCst);
     let measured = (0..1_000).take_while(|_| {
         // A 32nd of the limit: it is measured again.
         drop(tight.now(MIB / 2));
-        tight.poll(&mut tight.admit(0, 8 * MIB - 1)).is_none()
+        tight.poll(&mut tight.admit(0, PART - 1)).is_none()
     });
     assert!((1..999).contains(&measured.count()));
     drop(held);
@@ -302,7 +304,7 @@ fn a_surplus_that_is_given_back_is_forgotten() {
 fn a_price_counts_up_to_the_part_of_bodies() {
     let tight = Tight::new();
     for (bytes, price, expected) in
-        [(10, 17, 170), (MIB, 8, 8 * MIB), (MIB, 9, 8 * MIB), (9 * MIB, 2, 9 * MIB)]
+        [(10, 17, 170), (MIB, 4, PART), (MIB, 5, PART), (9 * MIB, 2, 9 * MIB)]
     {
         let mut admitted: Waiting<'_> = Box::pin(tight.engine().admit(token(0), bytes, price));
         let admission = tight.poll(&mut admitted).expect("no wait").expect("room");
@@ -313,7 +315,7 @@ fn a_price_counts_up_to_the_part_of_bodies() {
 #[test]
 fn whoever_goes_away_while_waiting_holds_up_nobody() {
     let tight = Tight::new();
-    let held = tight.now(8 * MIB - 10);
+    let held = tight.now(PART - 10);
     let mut large = tight.admit(1, MIB);
     let mut small = tight.admit(1, 10);
     assert!(tight.poll(&mut large).is_none() && tight.poll(&mut small).is_none());
@@ -334,7 +336,7 @@ fn whoever_goes_away_while_waiting_holds_up_nobody() {
 #[test]
 fn places_to_wait_are_bounded_and_the_tenant_with_the_most_gives_way() {
     let tight = Tight::new();
-    let held = tight.now(8 * MIB);
+    let held = tight.now(PART);
     let mut polite = tight.admit(1, 100);
     assert!(tight.poll(&mut polite).is_none());
     let mut greedy: Vec<_> = (1..PLACES).map(|_| tight.admit(2, 10)).collect();
@@ -398,7 +400,7 @@ fn no_byte_is_lost_or_given_twice_whoever_comes_and_goes() {
             assert_eq!(tight.state(), (bytes, waiting.len()), "seed {seed}, step {step}");
             assert!(bytes <= LIMIT, "seed {seed}, step {step}");
             // Nobody waits for room that is there.
-            assert!(waiting.is_empty() || bytes > 5 * MIB, "seed {seed}, step {step}");
+            assert!(waiting.is_empty() || bytes > PART - 3 * MIB, "seed {seed}, step {step}");
         }
         drop((held, waiting));
         assert_eq!(tight.state(), (0, 0), "seed {seed}");
@@ -418,11 +420,11 @@ fn threads_that_wait_for_each_other_all_get_in() {
                 let runtime = Builder::new_current_thread().enable_time().build().unwrap();
                 let mut random = Random::new(at as u64 + 1);
                 for body in 0..BODIES {
-                    let bytes = 1 + random.below(7 * MIB);
+                    let bytes = 1 + random.below(PART - 1);
                     let admitted = runtime.block_on(engine.admit(token(at), bytes, 1));
                     let admission = admitted.unwrap_or_else(|error| panic!("{body}: {error}"));
                     let sum = in_flight.fetch_add(bytes, Ordering::SeqCst) + bytes;
-                    assert!(sum <= 8 * MIB, "{sum}");
+                    assert!(sum <= PART, "{sum}");
                     thread::yield_now();
                     in_flight.fetch_sub(bytes, Ordering::SeqCst);
                     drop(admission);
@@ -436,7 +438,7 @@ fn threads_that_wait_for_each_other_all_get_in() {
 #[test]
 fn a_write_waits_for_room_and_what_is_no_write_does_not() {
     let tight = Tight::new();
-    let held = tight.now(8 * MIB);
+    let held = tight.now(PART);
     thread::scope(|scope| {
         let write = scope.spawn(|| tight.live.post("/write?db=a", "cpu v=1 1"));
         while tight.state().1 == 0 {
