@@ -16,8 +16,8 @@ const BODIES_PART: usize = 4;
 /// One part of so many is kept for bodies in flight that grow.
 const GROWTH_PART: usize = 8;
 
-/// Rows begin to be written at one part of so many.
-pub(super) const FLUSH_PART: usize = 4;
+/// Rows are written at one part of so many of what they and bodies may have, if not before.
+const FLUSH_PART: usize = 2;
 /// All but one part of so many may be taken by the surplus.
 const SURPLUS_FREE_PART: usize = 4;
 /// The surplus is measured when one part of so many was asked for since the last time.
@@ -228,7 +228,7 @@ impl Budget {
                 Self::give_on(this);
             }
         }
-        (this.rows() >= this.flush_bytes() || this.is_tight()) && this.asks_for_flush()
+        this.is_flush_worthwhile() && this.asks_for_flush()
     }
 
     /// True once between two rounds.
@@ -236,14 +236,11 @@ impl Budget {
         !self.is_asked.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether a round makes files worth having, or room that is needed.
+    /// Whether a round makes files worth having, or room that is needed. With fewer rows it is
+    /// bodies and rows being written that take the room, and these give it back by themselves.
     pub(super) fn is_flush_worthwhile(&self) -> bool {
-        self.rows() >= self.flush_bytes() / 2 || self.is_tight()
-    }
-
-    /// Rows that make a flush: fewer where the surplus leaves little for them.
-    fn flush_bytes(&self) -> usize {
-        self.flush_bytes.min(self.besides_surplus(self.limit) / FLUSH_PART)
+        let room = self.besides_surplus(self.begun_max());
+        self.rows() >= self.flush_bytes.min(room / FLUSH_PART) || self.is_tight()
     }
 
     /// A round has begun, or was found not to be needed.
