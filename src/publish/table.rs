@@ -12,6 +12,7 @@
 //! again before anything else, and the txns tell whether the commit is in it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,11 @@ use crate::schema::{DATE, METADATA_DATABASE, METADATA_MEASUREMENT, StoredType, T
 const ROOT: &str = "file:///";
 /// Tries of a commit before it fails because of others.
 const TRIES_MAX: u32 = 64;
+/// Files of a log that are read at once. The kernel's own 1,000 of [`READ_ACTIONS`] take 3 MB for
+/// each commit since the last checkpoint, all at once.
+const READ_AHEAD: NonZero<usize> = NonZero::new(2).unwrap();
+/// Actions in a batch that is read of a log.
+const READ_ACTIONS: NonZero<usize> = NonZero::new(128).unwrap();
 /// Longest wait before the second try; doubled for each further one, up to 64 times.
 const WAIT_MS_MAX: u64 = 2;
 
@@ -62,6 +68,8 @@ impl Table {
     ) -> Self {
         let engine = DefaultEngineBuilder::new(Arc::clone(store))
             .with_task_executor(Arc::clone(executor))
+            .with_buffer_size(READ_AHEAD)
+            .with_batch_size(READ_ACTIONS)
             .build();
         let log = Log::new(Arc::clone(store), Arc::clone(executor));
         Self { log, engine, snapshot: None, is_stale: false }
