@@ -37,6 +37,8 @@ const STEP_BYTES: usize = 64 << 10;
 const DECLARED_BYTES_MAX: usize = 8 << 20;
 /// Admitted at least, at once and when a body grows.
 const ADMITTED_BYTES_MIN: usize = 16 << 10;
+/// What small bodies come to at most; they have room of their own.
+const SMALL_BYTES_MAX: usize = 64 << 10;
 /// What a byte on the wire is expected to come to: itself and the rows made of it.
 const PLAIN_PRICE: usize = 2;
 /// As above, where it is one of eight, as agents compress: itself, eight, and the rows of eight.
@@ -128,6 +130,13 @@ impl<'a> Account<'a> {
     /// [`BusyReason::MemoryFull`].
     async fn begin(&mut self, bytes: usize) -> Result<(), WriteError> {
         let bytes = bytes.max(ADMITTED_BYTES_MIN);
+        let comes_to = bytes.saturating_mul(self.price);
+        if self.tenant.is_some() && comes_to <= SMALL_BYTES_MAX {
+            self.admission = self.engine.admit_small(comes_to);
+            if self.admission.is_some() {
+                return Ok(());
+            }
+        }
         self.admission = Some(match self.tenant.take() {
             Some(tenant) => self.engine.admit(tenant, bytes, self.price).await?,
             None => self.engine.admit_form(bytes)?,

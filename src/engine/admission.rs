@@ -42,6 +42,8 @@ const RETRY_AFTER_S_MAX: u16 = 30;
 pub struct Admission {
     budget: Arc<Budget>,
     bytes: usize,
+    /// Whether they are of the room for small bodies.
+    is_small: bool,
 }
 
 impl Admission {
@@ -56,11 +58,17 @@ impl Admission {
     /// # Errors
     /// `Busy(MemoryFull)`; it stays as it is then.
     pub fn grow(&mut self, bytes: usize) -> Result<(), WriteError> {
-        let more = bytes.saturating_sub(self.bytes);
+        if bytes <= self.bytes {
+            return Ok(());
+        }
+        let more = if self.is_small { bytes } else { bytes - self.bytes };
         if !self.budget.hold_more(more) {
             return Err(self.budget.line.refusal());
         }
-        self.bytes += more;
+        if std::mem::take(&mut self.is_small) {
+            Budget::give_back_small(&self.budget, self.bytes);
+        }
+        self.bytes = bytes;
         Ok(())
     }
 
@@ -68,7 +76,14 @@ impl Admission {
     pub fn shrink(&mut self, bytes: usize) {
         let less = self.bytes.saturating_sub(bytes);
         self.bytes -= less;
-        Budget::give_back(&self.budget, less);
+        self.give_back(less);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        match self.is_small {
+            true => Budget::give_back_small(&self.budget, bytes),
+            false => Budget::give_back(&self.budget, bytes),
+        }
     }
 
     /// The bytes, for whoever gives them back instead.
@@ -80,7 +95,7 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            Budget::give_back(&self.budget, self.bytes);
+            self.give_back(self.bytes);
         }
     }
 }
@@ -159,12 +174,18 @@ impl Budget {
     /// Accounts for a body, if there is room and nobody waits for it.
     pub(super) fn admit(this: &Arc<Self>, bytes: usize) -> Option<Admission> {
         let is_free = this.line.len() == 0 && this.hold_body(bytes);
-        is_free.then(|| Admission { budget: Arc::clone(this), bytes })
+        is_free.then(|| Admission { budget: Arc::clone(this), bytes, is_small: false })
     }
 
     /// Gives back bytes of bodies.
     fn give_back(this: &Arc<Self>, bytes: usize) {
         this.free_body(bytes);
+        Self::give_on(this);
+    }
+
+    /// Gives back bytes of small bodies.
+    fn give_back_small(this: &Arc<Self>, bytes: usize) {
+        this.free_small(bytes);
         Self::give_on(this);
     }
 
@@ -178,7 +199,7 @@ impl Budget {
             waiters.given += bytes as u64;
             drop(waiters);
             this.line.waiting.fetch_sub(1, Ordering::SeqCst);
-            let admission = Admission { budget: Arc::clone(this), bytes };
+            let admission = Admission { budget: Arc::clone(this), bytes, is_small: false };
             if let Err(admission) = waiter.send(admission) {
                 // Whoever waited has gone; the loop gives its bytes to the next one.
                 this.free_body(admission.into_bytes());
@@ -247,7 +268,14 @@ impl Engine {
         if !self.budget.hold_form(bytes) {
             return Err(self.budget.line.refusal());
         }
-        Ok(Admission { budget: Arc::clone(&self.budget), bytes })
+        Ok(Admission { budget: Arc::clone(&self.budget), bytes, is_small: false })
+    }
+
+    /// Accounts for a small body in the room that only these have, past those that wait, and
+    /// without a wait. `None`: there is none left, and it is to be admitted as any other.
+    pub fn admit_small(&self, bytes: usize) -> Option<Admission> {
+        let is_held = self.budget.hold_small(bytes);
+        is_held.then(|| Admission { budget: Arc::clone(&self.budget), bytes, is_small: true })
     }
 
     /// Asks for a flush, if none was asked for yet.

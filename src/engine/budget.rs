@@ -13,8 +13,11 @@ use super::admission::Line;
 /// Bodies in flight may have one part of so many when another one begins: more of them wait for the
 /// processor, and what they have is cold when they get it.
 const BODIES_PART: usize = 4;
-/// One part of so many is kept for bodies in flight that grow.
+/// One part of so many is kept for bodies in flight that grow, and for small ones.
 const GROWTH_PART: usize = 8;
+/// Of that, one part of so many of all is for small bodies: what large ones hold, whatever they
+/// inflate to, is nothing that these wait for.
+const SMALL_PART: usize = 16;
 
 /// Rows are written at one part of so many of what they and bodies may have, if not before.
 const FLUSH_PART: usize = 2;
@@ -36,8 +39,10 @@ pub type Resident = fn() -> Option<u64>;
 pub(super) struct Budget {
     limit: usize,
     flush_bytes: usize,
-    /// Bodies in flight.
+    /// Bodies in flight, but for small ones.
     bodies: AtomicUsize,
+    /// Small bodies in flight.
+    small: AtomicUsize,
     /// What each shard holds.
     shards: Vec<Held>,
     /// Chunks that are being written.
@@ -92,6 +97,7 @@ impl Budget {
             limit,
             flush_bytes,
             bodies: AtomicUsize::new(0),
+            small: AtomicUsize::new(0),
             shards: (0..shards).map(|_| Held::default()).collect(),
             sealed: AtomicUsize::new(0),
             is_asked: AtomicBool::new(false),
@@ -147,10 +153,28 @@ impl Budget {
         self.bodies.fetch_update(Ordering::SeqCst, Ordering::SeqCst, hold).is_ok()
     }
 
-    /// Accounts for more of a body that is in flight, if there is room at all.
+    /// Accounts for more of a body that is in flight, if there is room beside that of small ones.
     pub(super) fn hold_more(&self, bytes: usize) -> bool {
         self.measure_after(bytes);
-        self.hold_within(bytes, self.besides_surplus(self.limit))
+        self.hold_within(bytes, self.besides_surplus(self.limit - self.small_max()))
+    }
+
+    /// Accounts for a small body, if there is room among these.
+    pub(super) fn hold_small(&self, bytes: usize) -> bool {
+        self.measure_after(bytes);
+        let others = self.bodies.load(Ordering::SeqCst) + self.rows_and_series();
+        let max = self.besides_surplus(self.limit).saturating_sub(others).min(self.small_max());
+        let hold = |small: usize| small.checked_add(bytes).filter(|sum| *sum <= max);
+        self.small.fetch_update(Ordering::SeqCst, Ordering::SeqCst, hold).is_ok()
+    }
+
+    /// Gives back bytes of a small body; whoever waits for them is told by `give_on`.
+    pub(super) fn free_small(&self, bytes: usize) {
+        self.small.fetch_sub(bytes, Ordering::SeqCst);
+    }
+
+    fn small_max(&self) -> usize {
+        self.limit / SMALL_PART
     }
 
     /// Accounts for a form, whatever the surplus is.
@@ -188,8 +212,12 @@ impl Budget {
         self.limit - self.limit / GROWTH_PART
     }
 
-    /// Everything accounted but bodies.
+    /// Everything accounted but bodies that are not small.
     fn rest(&self) -> usize {
+        self.small.load(Ordering::SeqCst) + self.rows_and_series()
+    }
+
+    fn rows_and_series(&self) -> usize {
         self.sealed.load(Ordering::SeqCst) + self.rows() + self.series()
     }
 
@@ -197,7 +225,7 @@ impl Budget {
     pub(super) fn parts(&self) -> MemoryUse {
         MemoryUse {
             limit: self.limit,
-            bodies: self.bodies.load(Ordering::Relaxed),
+            bodies: self.bodies.load(Ordering::Relaxed) + self.small.load(Ordering::Relaxed),
             waiting: self.line.len(),
             builders: self.rows(),
             series: self.series(),

@@ -21,6 +21,8 @@ const MIB: usize = 1 << 20;
 const LIMIT: usize = 16 * MIB;
 /// Of it, what bodies may have when one begins.
 const PART: usize = LIMIT / 4;
+/// Of it, what is for small bodies alone.
+const SMALL: usize = LIMIT / 16;
 /// Places of the engine's queue.
 const PLACES: usize = 1024;
 
@@ -230,7 +232,7 @@ fn bodies_begin_in_their_part_of_the_memory_to_the_byte() {
 }
 
 #[test]
-fn one_body_may_have_more_and_grow_to_the_limit() {
+fn one_body_may_have_more_and_grow_to_what_small_ones_have() {
     let tight = Tight::new();
     assert!((1..=30).contains(&retry_after(tight.poll(&mut tight.admit(0, 14 * MIB + 1)))));
     assert_eq!(tight.state(), (0, 0));
@@ -238,15 +240,43 @@ fn one_body_may_have_more_and_grow_to_the_limit() {
     assert!(tight.poll(&mut tight.admit(0, 1)).is_none());
     // A form does not wait; it is in what is kept for growth.
     let form = tight.engine().admit_form(1).expect("room for forms");
-    alone.grow(16 * MIB - 1).expect("room to grow");
-    assert!(alone.grow(16 * MIB).is_err());
+    alone.grow(15 * MIB - 1).expect("room to grow");
+    assert!(alone.grow(15 * MIB).is_err());
+    let more = tight.engine().admit_form(MIB).expect("room for forms");
     assert!(tight.engine().admit_form(1).is_err());
     assert_eq!(tight.state(), (16 * MIB, 0));
-    drop(form);
-    alone.grow(16 * MIB).expect("room to grow");
+    drop((form, more));
+    alone.grow(15 * MIB).expect("room to grow");
     alone.shrink(5);
     assert_eq!(tight.state(), (5, 0));
     drop(alone);
+    assert_eq!(tight.state(), (0, 0));
+}
+
+/// Four large bodies that inflated held all there was, and good ones of ten lines waited 0.1 s.
+#[test]
+fn small_bodies_wait_for_no_large_one() {
+    let tight = Tight::new();
+    let mut large = tight.now(PART);
+    large.grow(15 * MIB).expect("room to grow");
+    let mut waiting = tight.admit(0, 1);
+    assert!(tight.poll(&mut waiting).is_none());
+    let small = |bytes| tight.engine().admit_small(bytes);
+    let (first, below, at) = (small(SMALL - 2), small(1), small(1));
+    assert!(first.is_some() && below.is_some() && at.is_some());
+    assert!(small(1).is_none());
+    assert_eq!(tight.state(), (LIMIT, 1));
+    drop(at);
+    let mut last = small(1).expect("room was given back");
+    assert!(last.grow(2).is_err(), "it has no more room than a large one");
+    large.shrink(MIB);
+    last.grow(MIB).expect("it is a large one now");
+    assert!(small(2).is_none());
+    let again = small(1).expect("it is no small one any more");
+    // The one that waited has its byte.
+    assert_eq!(tight.state(), (3 * MIB + 1, 0));
+    drop((large, first, below, last, again));
+    drop(tight.poll(&mut waiting).expect("its turn").expect("room"));
     assert_eq!(tight.state(), (0, 0));
 }
 
@@ -274,12 +304,13 @@ fn what_is_resident_and_not_accounted_leaves_less_to_all_but_a_body_that_is_alon
 fn a_body_does_not_grow_into_what_is_resident_and_a_form_may() {
     let tight = Tight::with(Some(|| Some(100 << 20)));
     let mut body = tight.now(1);
-    body.grow(4 * MIB - 1).expect("room to grow");
-    body.grow(4 * MIB).expect("room to grow");
-    assert!(body.grow(4 * MIB + 1).is_err());
+    body.grow(3 * MIB - 1).expect("room to grow");
+    body.grow(3 * MIB).expect("room to grow");
+    assert!(body.grow(3 * MIB + 1).is_err());
+    let small = tight.engine().admit_small(MIB).expect("room for small ones");
     let form = tight.engine().admit_form(12 * MIB).expect("room for forms");
     assert!(tight.engine().admit_form(1).is_err());
-    drop((body, form));
+    drop((body, small, form));
     assert_eq!(tight.state(), (0, 0));
 }
 
@@ -436,11 +467,14 @@ fn threads_that_wait_for_each_other_all_get_in() {
 }
 
 #[test]
-fn a_write_waits_for_room_and_what_is_no_write_does_not() {
+fn a_write_waits_for_room_and_what_is_small_or_no_write_does_not() {
+    // More than 32 KiB: twice that is no small body any more.
+    const LARGE: usize = (32 << 10) / LINE.len() + 1;
+    const LINE: &str = "cpu v=1 1\n";
     let tight = Tight::new();
     let held = tight.now(PART);
     thread::scope(|scope| {
-        let write = scope.spawn(|| tight.live.post("/write?db=a", "cpu v=1 1"));
+        let write = scope.spawn(|| tight.live.post("/write?db=a", LINE.repeat(LARGE)));
         while tight.state().1 == 0 {
             thread::yield_now();
         }
@@ -451,6 +485,8 @@ fn a_write_waits_for_room_and_what_is_no_write_does_not() {
         }
         let metrics = client.get("/metrics").body;
         assert!(metrics.contains("\nperistyle_admissions_waiting 1\n"), "{metrics}");
+        let small = client.post("/write?db=a", LINE.repeat(LARGE - 1));
+        assert_eq!(small.status, 204, "{small:?}");
         assert_eq!(client.post("/query?q=CREATE+DATABASE+b", "").status, 200);
         assert_eq!(client.post("/query?q=DROP+DATABASE+b", "").status, 200);
         assert_eq!(tight.state().1, 1);
@@ -460,5 +496,5 @@ fn a_write_waits_for_room_and_what_is_no_write_does_not() {
         let metrics = client.get("/metrics").body;
         assert!(metrics.contains("\nperistyle_admission_wait_seconds_count 1\n"), "{metrics}");
     });
-    assert_eq!(tight.live.rows("a").len(), 1);
+    assert_eq!(tight.live.rows("a").len(), 2 * LARGE - 1);
 }
