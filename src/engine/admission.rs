@@ -80,9 +80,10 @@ impl Admission {
     }
 
     fn give_back(&self, bytes: usize) {
-        match self.is_small {
-            true => Budget::give_back_small(&self.budget, bytes),
-            false => Budget::give_back(&self.budget, bytes),
+        if self.is_small {
+            Budget::give_back_small(&self.budget, bytes);
+        } else {
+            Budget::give_back(&self.budget, bytes);
         }
     }
 

@@ -273,7 +273,6 @@ fn small_bodies_wait_for_no_large_one() {
     last.grow(MIB).expect("it is a large one now");
     assert!(small(2).is_none());
     let again = small(1).expect("it is no small one any more");
-    // The one that waited has its byte.
     assert_eq!(tight.state(), (3 * MIB + 1, 0));
     drop((large, first, below, last, again));
     drop(tight.poll(&mut waiting).expect("its turn").expect("room"));
@@ -397,7 +396,8 @@ fn no_byte_is_lost_or_given_twice_whoever_comes_and_goes() {
         let mut waiting: Vec<Waiting<'_>> = Vec::new();
         for step in 0..300 {
             match random.below(8) {
-                0..4 => {
+                0 => held.extend(tight.engine().admit_small(1 + random.below(SMALL))),
+                1..4 => {
                     let mut one = tight.admit(random.below(4), 1 + random.below(3 * MIB));
                     match tight.poll(&mut one) {
                         Some(admitted) => held.push(admitted.expect("it could fit")),
