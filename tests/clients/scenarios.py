@@ -34,6 +34,9 @@ BATCH_ROWS = 50
 # Bodies that are announced and never end: no larger than is taken, down to the smallest admitted.
 # As many as bodies may have of the memory of the scenario `overload`.
 LARGEST_BYTES = 32 << 20
+# Small bodies have a sixteenth of the memory for themselves, which is 64 MiB.
+SMALL_BYTES = 32 << 10
+SMALL_COUNT = 64
 BUSY_SECONDS = 2.5
 
 
@@ -206,22 +209,36 @@ def restarts(clients, server):
 
 
 class Hog:
-    """A request whose body is announced and never ends: it holds all that bodies may have."""
+    """Requests whose bodies are announced and never end: one holds all that bodies may have, and
+    others the room of small ones."""
 
     def __init__(self, address):
-        self.socket = socket.create_connection(address)
-        head = f"POST /write?db=hog HTTP/1.1\r\nHost: hog\r\nContent-Length: {LARGEST_BYTES}\r\n"
-        self.socket.sendall(f"{head}\r\n#".encode())
-        while held_bytes(address) < LARGEST_BYTES:
+        self.sockets = [
+            announce(address, count) for count in [LARGEST_BYTES] + SMALL_COUNT * [SMALL_BYTES]
+        ]
+        # A plain body is held at twice its length, or at all that bodies may have.
+        while held_bytes(address) < LARGEST_BYTES + SMALL_COUNT * 2 * SMALL_BYTES:
             time.sleep(0.01)
 
     def trickle(self):
         """Some more bytes, so that it is neither idle nor too slow; says that it did."""
-        self.socket.sendall(bytes(8192))
+        large, *small = self.sockets
+        large.sendall(bytes(8192))
+        for it in small:
+            it.sendall(bytes(16))
         return True
 
     def release(self):
-        self.socket.close()
+        for it in self.sockets:
+            it.close()
+
+
+def announce(address, count):
+    """A connection with the beginning of a body of so many bytes."""
+    connection = socket.create_connection(address)
+    head = f"POST /write?db=hog HTTP/1.1\r\nHost: hog\r\nContent-Length: {count}\r\n\r\n#"
+    connection.sendall(head.encode())
+    return connection
 
 
 def held_bytes(address):
