@@ -54,7 +54,7 @@ fn options(data_dir: &std::path::Path) -> Options {
             knows_keys: true,
             window: Duration::from_secs(300),
         },
-        shards: 1,
+        shards: 2,
         flush_interval: Duration::from_secs(3600),
         flush_bytes: 1 << 30,
         memory_limit: 4 << 30,

@@ -102,6 +102,11 @@ impl Drop for Pooled {
     }
 }
 
+/// The buffer if a pool will have it; frees another here and now, on the thread of whoever calls.
+pub(super) fn poolable(bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.capacity() <= POOLED_BYTES_MAX { bytes } else { Vec::new() }
+}
+
 /// What one request holds of the engine's memory budget; its drop gives all of it back.
 pub(super) struct Account<'a> {
     engine: &'a Engine,

@@ -16,19 +16,20 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 
+use super::asked::Asked;
 use super::body::{self, Account, Arrival, Pool};
-use super::inflation::{Ready, Turns, inflate};
+use super::bulk::Bulk;
+use super::inflation::{Ready, inflate};
 use super::metrics::{self, DatabaseRows, Exposition};
 use super::observed::{self, Lines, Observed, Refused};
 use super::peers;
 use super::response::{self, Answer};
 use super::route::{self, Dialect, Endpoint, Match, Parameters, Target};
+use super::turns::Turns;
 use super::{credentials, databases, page, query, refusals, status};
 use crate::access::{Guard, Permission, Sender};
 use crate::durability::Durability;
-use crate::engine::{
-    Encoding, Engine, Format, Inflater, ReceivedBody, Report, Shard, Tenant, WriteRequest,
-};
+use crate::engine::{Encoding, Engine, Format, Inflater, ReceivedBody, Report, Shard, Tenant};
 use crate::error::{ClientError, WriteError};
 use crate::limits::Timeouts;
 use crate::stats::FormatStats;
@@ -41,6 +42,7 @@ pub(super) struct Context {
     pub(super) pool: Rc<Pool>,
     pub(super) inflater: RefCell<Inflater>,
     pub(super) turns: Rc<Turns>,
+    pub(super) bulk: Bulk,
     pub(super) timeouts: Timeouts,
     pub(super) guard: RefCell<Guard>,
     pub(super) request_count: Cell<u64>,
@@ -65,6 +67,7 @@ impl Context {
     pub(super) fn new(
         engine: &Arc<Engine>,
         index: usize,
+        bulk: Bulk,
         timeouts: Timeouts,
         guard: Guard,
         observed: Arc<Observed>,
@@ -77,6 +80,7 @@ impl Context {
             pool: Rc::default(),
             inflater: RefCell::default(),
             turns: Rc::default(),
+            bulk,
             timeouts,
             guard: RefCell::new(guard),
             request_count: Cell::new(0),
@@ -384,39 +388,47 @@ async fn write(
     let max = context.engine.limits().body_bytes_max;
     arrival.gather(&mut received.bytes, max, &mut account).await?;
     stats.received_bytes.add(received.bytes.len() as u64);
-    let ready = inflate(context, tenant(), encoding, &mut received, &mut account).await?;
-    let Ready { encoding, mut inflated, turn } = ready;
+    let format = dialect.format();
+    let ready = inflate(context, tenant(), format, encoding, &mut received, &mut account).await?;
+    let Ready { encoding, mut inflated, turn, is_bulk } = ready;
     let is_plain = encoding == Encoding::Identity;
     let bytes = if is_plain { received.bytes.len() } else { inflated.bytes.len() };
     stats.body_bytes.add(bytes as u64);
     if bytes == 0 {
         return empty_body(dialect);
     }
-    let request = WriteRequest {
-        endpoint: head.uri.path(),
-        database: &target.database,
-        format: dialect.format(),
-        precision: target.precision,
-        atomic: target.atomic,
+    let asked = Asked {
+        dialect,
+        target: &target,
+        path: head.uri.path(),
         sender: sender.id(),
-        parameters: target.stream_parameters(),
-        idempotency_key: head.headers.get("idempotency-key").map(HeaderValue::as_bytes),
+        key: head.headers.get("idempotency-key").map(HeaderValue::as_bytes),
+        id: &seen.id,
     };
-    let place = context.engine.place(&request, &received.bytes).await?;
-    let body = ReceivedBody {
-        received: std::mem::take(&mut received.bytes),
-        encoding,
-        inflated: &mut inflated.bytes,
-    };
-    let kept = body.received.len();
-    let written = context.shard.borrow_mut().write(&request, place, body, |report, body| {
+    let place = context.engine.place(&asked.request(), &received.bytes).await?;
+    let body = std::mem::take(&mut received.bytes);
+    let kept = body.len();
+    let note = |report: &Report, answer: &Answer| {
         stats.rows_accepted.add(report.accepted);
         stats.rows_rejected.add(report.rejected);
         stats.fields_dropped.add(report.dropped_fields);
-        let answer = refusals::written(dialect, target.atomic, report, body, &seen.id);
         context.note_rows(seen, &target.database, report, answer.status());
-        answer
-    })?;
+    };
+    let text = &mut inflated.bytes;
+    let written = if is_bulk {
+        let written = asked.write_in_bulk(&context.bulk, place, body, encoding, text).await?;
+        written.map(|(answer, report)| {
+            note(&report, &answer);
+            answer
+        })
+    } else {
+        let body = ReceivedBody { received: body, encoding, inflated: text };
+        context.shard.borrow_mut().write(&asked.request(), place, body, |report, text| {
+            let answer = refusals::written(dialect, target.atomic, report, text, &seen.id);
+            note(report, &answer);
+            answer
+        })?
+    };
     drop((inflated, turn));
     account.keep(kept);
     if target.no_sync {

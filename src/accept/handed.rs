@@ -1,5 +1,6 @@
 //! Connections that no listener accepted: a fuzzer's, with no socket in between.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::SLOW_REQUEST;
+use super::bulk::Bulk;
 use super::connection::Context;
 use super::door::{Connection, HttpServer, http_server};
 use super::observed::Observed;
@@ -28,17 +30,22 @@ pub struct HandedConnections {
 }
 
 impl HandedConnections {
-    /// The shard `index` of `engine`, open to anybody, within the default limits and time-outs. To
-    /// be made inside of a `LocalSet`, on whose thread it stays.
-    pub fn new(engine: &Arc<Engine>, index: usize) -> Self {
+    /// The shards `index`, and for large bodies `bulk_index`, of `engine`, open to anybody, within
+    /// the default limits and time-outs. To be made inside of a `LocalSet`, on whose thread it
+    /// stays.
+    ///
+    /// # Errors
+    /// The thread for large bodies could not be made.
+    pub fn new(engine: &Arc<Engine>, index: usize, bulk_index: usize) -> io::Result<Self> {
         let (limits, timeouts) = (ConnectionLimits::DEFAULT, Timeouts::DEFAULT);
         let (guard, observed) = (Guard::default(), Arc::new(Observed::default()));
-        let context = Context::new(engine, index, timeouts, guard, observed, SLOW_REQUEST);
+        let bulk = Bulk::start(engine, bulk_index, format!("bulk-{index}"))?;
+        let context = Context::new(engine, index, bulk, timeouts, guard, observed, SLOW_REQUEST);
         let context = Rc::new(context);
         let commands = tokio::task::spawn_local(Shard::commands(Rc::clone(&context.shard)));
         let peers = Peers::new(Arc::new(Census::new(limits)));
         let (http, stop) = (http_server(&limits, &timeouts), watch::Sender::new(false));
-        Self { context, peers, http, stop, commands }
+        Ok(Self { context, peers, http, stop, commands })
     }
 
     /// Serves `stream` to its end.

@@ -4,10 +4,13 @@
 //!                 port 8086
 //!     SO_REUSEPORT |      |            one listener for each shard; the kernel spreads connections
 //!              shard 0   shard 1       one thread each: runtime, connections, table builders
+//!                  |      |            bodies that would hold up others
+//!               bulk 0   bulk 1        one thread each: table builders
 //! ```
 //!
-//! A connection and the columns its rows go to live on one thread, so nothing on the way of a row
-//! takes a lock. `route` has the table of endpoints, `response` all status codes.
+//! A connection and the columns its rows go to live on one thread, or those of its large bodies on
+//! the one beside it (`bulk`), so nothing on the way of a row takes a lock. `route` has the table
+//! of endpoints, `response` all status codes.
 //!
 //! Bounded: how many connections, how large a head, how long for each part of a request; see
 //! `ConnectionLimits` and `Timeouts` of `limits`. The server never ends because of what comes in.
@@ -29,7 +32,11 @@ use crate::access::Guard;
 use crate::engine::{Engine, Shard};
 use crate::limits::{ConnectionLimits, Timeouts};
 
+mod asked;
+
 mod body;
+
+mod bulk;
 
 mod connection;
 
@@ -71,9 +78,12 @@ mod stream;
 
 mod tls;
 
+mod turns;
+
 pub use handed::HandedConnections;
 pub use tls::{Tls, TlsError, TlsFiles};
 
+use bulk::Bulk;
 use connection::Context;
 use door::Door;
 use observed::Observed;
@@ -153,9 +163,10 @@ impl BoundServer {
         self.address
     }
 
-    /// How many shards the server will have.
+    /// How many shards the server will have: two for each thread that accepts, its own and that of
+    /// its large bodies.
     pub fn shard_count(&self) -> usize {
-        self.listeners.len()
+        2 * self.listeners.len()
     }
 
     /// Replaces the default limits.
@@ -202,12 +213,14 @@ impl BoundServer {
         let mut server = RunningServer { address: self.address, stop, threads: Vec::new() };
         let observed = Arc::new(Observed::default());
         let census = Arc::new(Census::new(self.limits));
-        let (placement, handed) = Placement::new(self.listeners.len());
+        let count = self.listeners.len();
+        let (placement, handed) = Placement::new(count);
         for (index, (listener, handed)) in self.listeners.into_iter().zip(handed).enumerate() {
             let thread = ShardThread {
                 listener,
                 engine: Arc::clone(engine),
                 index,
+                bulk_index: count + index,
                 placement: Arc::clone(&placement),
                 handed,
                 stopped: stopped.clone(),
@@ -273,6 +286,7 @@ struct ShardThread {
     listener: StdListener,
     engine: Arc<Engine>,
     index: usize,
+    bulk_index: usize,
     placement: Arc<Placement>,
     handed: mpsc::Receiver<Handed>,
     stopped: watch::Receiver<bool>,
@@ -292,20 +306,26 @@ impl ShardThread {
             .enable_all()
             .global_queue_interval(WOKEN_ELSEWHERE_EVERY)
             .build_local(LocalOptions::default());
-        let (runtime, is_made) = match runtime {
-            Ok(runtime) => (Some(runtime), Ok(())),
+        let name = format!("bulk-{}", self.index);
+        let made = runtime.and_then(|runtime| {
+            let bulk = Bulk::start(&self.engine, self.bulk_index, name)?;
+            Ok((runtime, bulk))
+        });
+        let (made, is_made) = match made {
+            Ok(made) => (Some(made), Ok(())),
             Err(error) => (None, Err(error)),
         };
         // Whoever starts it waits for this.
         let _ = started.send(is_made);
-        runtime.map_or(Ok(()), |runtime| runtime.block_on(self.serve()))
+        made.map_or(Ok(()), |(runtime, bulk)| runtime.block_on(self.serve(bulk)))
     }
 
-    async fn serve(self) -> io::Result<()> {
+    async fn serve(self, bulk: Bulk) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
         let context = Rc::new(Context::new(
             &self.engine,
             self.index,
+            bulk,
             self.timeouts,
             self.guard,
             self.observed,

@@ -237,7 +237,7 @@ pub struct Config {
     /// Threads that receive and decode, each with columns of its own
     ///
     /// A number from 1 to 1024, or `auto`: one for each core this process may use. Default `auto`:
-    /// fewer leave cores idle, more only cost memory.
+    /// fewer leave cores idle, more only cost memory. Each has one beside it for large bodies.
     #[arg(long, hide_short_help = true, env = "PERISTYLE_SHARDS", value_name = "COUNT")]
     #[arg(default_value = "auto", value_parser = shards)]
     pub shards: Automatic<usize>,

@@ -61,7 +61,7 @@ pub struct Context<'a> {
 }
 
 /// What became of a body's rows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Rows that are in the columns.
     pub accepted: u64,

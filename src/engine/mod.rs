@@ -108,7 +108,7 @@ pub struct Options {
     pub retries: RetryOptions,
     /// Whether to go on without the records of a corrupt journal.
     pub wal_salvage: bool,
-    /// Shards, hence threads that decode; at least 1.
+    /// Shards, hence threads that decode, two for each core; at least 1.
     pub shards: usize,
     /// Age of the oldest row that is not in a file at which a flush begins.
     pub flush_interval: Duration,
@@ -234,7 +234,7 @@ impl Engine {
             },
             options.flush_interval,
             options.close_timeout,
-            shards.div_ceil(2),
+            shards.div_ceil(4),
         )?;
         let thread = std::thread::Builder::new()
             .name("flusher".to_owned())

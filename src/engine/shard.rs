@@ -118,6 +118,11 @@ enum Storing {
 }
 
 impl<A> Written<A> {
+    /// Makes something else of the answer.
+    pub fn map<B>(self, to: impl FnOnce(A) -> B) -> Written<B> {
+        Written { answer: to(self.answer), record: self.record }
+    }
+
     /// Gives back the answer without waiting: the rows are in memory, and their record is on its
     /// way. The next request that waits waits for it too.
     pub fn in_memory(self) -> A {

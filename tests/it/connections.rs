@@ -47,10 +47,11 @@ impl Fixture {
 
     fn start_shards(shards: usize, limits: ConnectionLimits, timeouts: Timeouts) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let options = Options { shards, ..live::options(directory.path()) };
-        let engine = Engine::open(&options).expect("an empty directory");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let bound = Server::bind(address, shards).expect("a port");
+        let shards = bound.shard_count();
+        let options = Options { shards, ..live::options(directory.path()) };
+        let engine = Engine::open(&options).expect("an empty directory");
         let bound = bound.with_limits(limits).with_timeouts(timeouts);
         let server = bound.run(&engine).expect("the threads start");
         Self { engine, server: Some(server), _directory: directory }

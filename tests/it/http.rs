@@ -65,10 +65,10 @@ fn start() -> Fixture {
 fn start_with(wish: &Wish) -> Fixture {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let Wish { limits, shards, memory_limit } = *wish;
+    let bound = Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), shards).expect("a port");
+    let shards = bound.shard_count();
     let options = Options { limits, shards, memory_limit, ..live::options(directory.path()) };
     let engine = Engine::open(&options).expect("an empty directory");
-    let bound = Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), shards).expect("a port");
-    assert_eq!(bound.shard_count(), shards);
     let server = bound.run(&engine).expect("the threads start");
     Fixture { engine, server: Some(server), _directory: directory }
 }

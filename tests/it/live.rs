@@ -42,7 +42,7 @@ pub fn options(data_dir: &Path) -> Options {
             knows_keys: true,
             window: Duration::from_secs(300),
         },
-        shards: 2,
+        shards: 4,
         flush_interval: Duration::from_secs(3600),
         flush_bytes: 256 << 20,
         memory_limit: 1 << 30,
@@ -116,7 +116,7 @@ impl Drop for Live {
 
 fn serve(options: &mut Options) -> (Arc<Engine>, Option<RunningServer>) {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let bound = Server::bind(address, options.shards).expect("a free port");
+    let bound = Server::bind(address, options.shards.div_ceil(2)).expect("a free port");
     options.shards = bound.shard_count();
     let alone = none_starts();
     let engine = Engine::open(options).expect("a data directory");

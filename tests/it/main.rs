@@ -24,6 +24,8 @@ mod binary;
 
 mod book;
 
+mod bulk;
+
 mod clients;
 
 mod config;

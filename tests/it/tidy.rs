@@ -96,6 +96,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("parquet", &["persist"]),
     ("prometheus_client", &["accept"]),
     ("rmp", &["decode"]),
+    ("rustix", &["accept"]),
     ("sd_notify", &["supervised"]),
     ("sha2", &["access"]),
     ("simd_json", &["accept", "access", "decode", "inspect", "publish", "schema"]),

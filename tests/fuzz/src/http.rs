@@ -61,7 +61,7 @@ fn start() -> Server {
             knows_keys: true,
             window: Duration::from_secs(60),
         },
-        shards: 1,
+        shards: 2,
         flush_interval: Duration::from_secs(3600),
         flush_bytes: 64 << 20,
         memory_limit: 256 << 20,
@@ -75,7 +75,7 @@ fn start() -> Server {
     let engine = Engine::open(&options).expect("an empty directory");
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let tasks = LocalSet::new();
-    let made = async { HandedConnections::new(&engine, 0) };
+    let made = async { HandedConnections::new(&engine, 0, 1).unwrap() };
     let connections = tasks.block_on(&runtime, made);
     Server { engine, runtime, tasks, connections, count: 0 }
 }

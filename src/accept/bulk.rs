@@ -1,0 +1,142 @@
+//! The thread beside that of a shard, for bodies that take long.
+//!
+//! ```text
+//! thread "shard-0"                                  thread "bulk-0"
+//! connections, small bodies --> its own tables      a shard of its own
+//! large bodies -- turn, by tenant ---- job -------> inflate, decode --> its own tables
+//!                 answer <------------------------- what became of them
+//! ```
+//!
+//! A decoder holds the tables of its shard from the first row of a body to the last, and a thread
+//! that decodes reads no socket. So whoever waits behind a body waits for all of it: a megabyte of
+//! good lines is half a millisecond of that, one made to hurt a hundred. The scheduler of the
+//! system does not wait: a small body that arrives gets the processor within its own time.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::{future, io};
+
+use rustix::process::setpriority_process;
+use tokio::runtime::Builder as RuntimeBuilder;
+use tokio::sync::{mpsc, oneshot};
+
+use super::turns::Turns;
+use crate::engine::{Engine, Format, Shard};
+use crate::error::{BusyReason, WriteError};
+
+/// Bodies of more bytes, inflated, are decoded by the bulk thread: what a shard decodes in about a
+/// millisecond. What nests costs more a byte, above all where it is not what it says.
+const LINES_BYTES_MAX: usize = 1 << 20;
+const TREES_BYTES_MAX: usize = 256 << 10;
+
+/// Where there is not enough processor time, a thread that reads sockets or writes the journal gets
+/// ten times as much as this one, and gets it at once: between equals it waits for up to 4 ms.
+const NICE: i32 = 10;
+
+/// What the thread is given to do.
+type Job = Box<dyn FnOnce(&mut Shard) + Send>;
+
+/// The way to the thread; its drop waits for its last job and its end.
+#[derive(Debug)]
+pub(super) struct Bulk {
+    /// Before the thread: it ends when this is gone.
+    jobs: mpsc::UnboundedSender<Job>,
+    _thread: Joined,
+    /// Of large bodies; admission bounds how many there can be.
+    pub(super) turns: Rc<Turns>,
+}
+
+/// A thread whose end is waited for.
+#[derive(Debug)]
+struct Joined(Option<JoinHandle<()>>);
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        if let Some(Err(_)) = self.0.take().map(JoinHandle::join) {
+            tracing::error!("a bulk thread ended by a panic");
+        }
+    }
+}
+
+impl Bulk {
+    /// Starts the thread, with the shard `index` of `engine`.
+    ///
+    /// # Errors
+    /// The thread could not be made.
+    pub(super) fn start(engine: &Arc<Engine>, index: usize, name: String) -> io::Result<Self> {
+        let (jobs, given) = mpsc::unbounded_channel();
+        let engine = Arc::clone(engine);
+        let (started, starts) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let runtime = RuntimeBuilder::new_current_thread().build();
+            let (runtime, is_made) = match runtime {
+                Ok(runtime) => (Some(runtime), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            // Whoever starts it waits for this.
+            let _ = started.send(is_made);
+            if let Err(error) = setpriority_process(None, NICE) {
+                tracing::warn!(%error, "large bodies are decoded at the priority of all others");
+            }
+            if let Some(runtime) = runtime {
+                runtime.block_on(work(Shard::new(&engine, index), given));
+            }
+        })?;
+        starts.recv().map_err(|_| io::Error::other("a bulk thread panicked"))??;
+        Ok(Self { jobs, _thread: Joined(Some(thread)), turns: Rc::default() })
+    }
+
+    /// Has the thread do `job`, and waits for what comes of it. It is done, too, when nobody waits
+    /// any more.
+    ///
+    /// # Errors
+    /// `Busy(ShuttingDown)`: the thread has ended.
+    ///
+    /// # Panics
+    /// As `job` does; the thread goes on.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Shard) -> T + Send + 'static,
+    ) -> Result<T, WriteError> {
+        let (reply, done) = oneshot::channel();
+        let sent = self.jobs.send(Box::new(move |shard| {
+            // Nobody waiting is nobody to tell.
+            let _ = reply.send(catch_unwind(AssertUnwindSafe(|| job(shard))));
+        }));
+        sent.map_err(|_| BusyReason::ShuttingDown)?;
+        match done.await.map_err(|_| BusyReason::ShuttingDown)? {
+            Ok(done) => Ok(done),
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+}
+
+/// Inflated bytes above which a body of this format is one for the bulk thread.
+pub(super) fn bytes_max(format: Format) -> usize {
+    match format {
+        Format::Arrow | Format::LineProtocol | Format::QuestDb => LINES_BYTES_MAX,
+        Format::Json | Format::MessagePack => TREES_BYTES_MAX,
+    }
+}
+
+/// Does jobs, and what the flusher asks between them, until there is nobody who gives any.
+async fn work(shard: Shard, mut given: mpsc::UnboundedReceiver<Job>) {
+    let shard = Rc::new(RefCell::new(shard));
+    let commands = async {
+        Shard::commands(Rc::clone(&shard)).await;
+        future::pending::<()>().await;
+    };
+    let jobs = async {
+        while let Some(job) = given.recv().await {
+            job(&mut shard.borrow_mut());
+        }
+    };
+    tokio::select! {
+        biased;
+        () = commands => {}
+        () = jobs => {}
+    }
+}

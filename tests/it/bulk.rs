@@ -1,0 +1,165 @@
+//! Large bodies, which another thread decodes: the same rows, and nobody waits behind them.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::thread;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use peristyle::limits::Limits;
+
+use crate::http_client::{Client, head};
+use crate::live::{Live, files, read_rows};
+use crate::restart::{killed, recover};
+
+/// Above these, inflated, a body is for the other thread (`schemas/limits.md`).
+const LINES_MAX: usize = 1 << 20;
+const TREES_MAX: usize = 256 << 10;
+
+/// Nanoseconds since 1970 at the beginning of a day.
+const DAY: usize = 1_750_032_000_000_000_000;
+
+/// Lines of one measurement, whose times are `first` of a day and those behind it.
+fn lines(first: usize, count: usize) -> Vec<u8> {
+    let mut text = String::new();
+    for at in first..first + count {
+        writeln!(text, "cpu,host=h{},region=eu v={at}i,load=0.{at} {}", at % 50, DAY + at).unwrap();
+    }
+    text.into_bytes()
+}
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// The value of a line of `/metrics`.
+fn metric(client: &mut Client, name: &str) -> u64 {
+    let text = client.get("/metrics").body;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+    line.trim().parse().expect("a number")
+}
+
+/// Waits until the body of a client is being decoded, by asking on another connection.
+fn wait_for_body(client: &mut Client, format: &str, bytes: usize) {
+    let name = format!("peristyle_write_body_bytes_total{{format=\"{format}\"}}");
+    while metric(client, &name) < bytes as u64 {}
+}
+
+/// Items that are refused one by one: slow, for what they are.
+fn slow_body() -> Vec<u8> {
+    let mut body = b"[0".to_vec();
+    body.resize(4 << 20, b' ');
+    body.extend(b",0".repeat(900_000));
+    body.push(b']');
+    body
+}
+
+#[test]
+fn a_small_body_does_not_wait_for_a_large_one() {
+    let live = Live::start_with(|options| options.shards = 2);
+    let (mut large, mut small) = (live.client(), live.client());
+    let body = slow_body();
+    large.send(&head("POST", "/api/v1/write/json?db=d", "", body.len()));
+    large.send(&body);
+    wait_for_body(&mut small, "json", body.len());
+    for at in 0..10 {
+        assert_eq!(small.post("/write?db=d", format!("m v=1i {at}")).status, 204);
+    }
+    assert!(large.has_nothing_yet(), "the large body was faster than ten small ones");
+    let answer = large.answer();
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert_eq!(live.rows("d").len(), 10);
+}
+
+#[test]
+fn bodies_of_both_threads_are_one_table_and_one_file() {
+    let live = Live::start_with(|options| options.shards = 2);
+    let mut expected = 0;
+    for (target, max) in [("/write?db=d", LINES_MAX), ("/api/v1/write/json?db=d", TREES_MAX)] {
+        for len in [max - 1, max, max + 1] {
+            let mut body = if max == LINES_MAX {
+                lines(expected + 1, 3)
+            } else {
+                let time = DAY + expected + 1;
+                format!(r#"{{"m":"cpu","t":{time},"fields":{{"v":1}}}}"#).into_bytes()
+            };
+            expected += if max == LINES_MAX { 3 } else { 1 };
+            body.resize(len, b'\n');
+            assert_eq!(live.post(target, body).status, 204, "{target} {len}");
+        }
+    }
+    assert_eq!(live.rows("d").len(), expected);
+    assert_eq!(files(live.directory.path()).len(), 1);
+}
+
+#[test]
+fn large_bodies_are_inflated_where_they_are_decoded() {
+    let live = Live::start();
+    let mut client = live.client();
+    let body = lines(1, 60_000);
+    assert!(body.len() > 2 * LINES_MAX);
+    // Of one length it is known by its first bytes that it will be large, of the other not.
+    let text = b"# nothing of this is a row, and it compresses well\n".repeat(60_000);
+    let zstd = zstd::encode_all(&*body, 1).unwrap();
+    for (name, packed) in [("gzip", gzip(&body)), ("gzip", gzip(&text)), ("zstd", zstd)] {
+        let name = format!("Content-Encoding: {name}\r\n");
+        let answer = client.request("POST", "/write?db=d", &name, &packed);
+        assert_eq!(answer.status, 204, "{}", answer.body);
+    }
+    let rows = live.rows("d");
+    assert_eq!(rows.len(), 120_000, "both copies, which no window of retries knows here");
+    let max = Limits::DEFAULT.inflated_bytes_max;
+    let answer = client.request(
+        "POST",
+        "/write?db=d",
+        "Content-Encoding: gzip\r\n",
+        &gzip(&b"m v=1\n#".repeat(max / 7 + 1)),
+    );
+    assert_eq!(answer.status, 413, "{}", answer.body);
+    assert_eq!(live.post("/write?db=d", "m v=1").status, 204);
+}
+
+#[test]
+fn large_bodies_survive_a_kill() {
+    let live = Live::start_with(|options| options.shards = 2);
+    for at in 0..3 {
+        assert_eq!(live.post("/write?db=d", lines(1 + at * 50_000, 49_999)).status, 204);
+        assert_eq!(live.post("/write?db=d", lines((at + 1) * 50_000, 1)).status, 204);
+    }
+    let copy = killed(&live);
+    for _ in 0..2 {
+        recover(&copy, |_| {});
+        assert_eq!(read_rows(copy.path(), "d").len(), 150_000);
+    }
+}
+
+#[test]
+fn what_is_refused_of_a_large_body_is_told_as_of_a_small_one() {
+    let live = Live::start();
+    let mut body = lines(1, 60_000);
+    body.extend_from_slice(b"cpu v=\n");
+    let answer = live.post("/api/v2/write?bucket=d", &body);
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains(r#""line":60001,"#), "{}", answer.body);
+    assert_eq!(live.rows("d").len(), 60_000);
+}
+
+#[test]
+fn a_large_body_under_way_is_answered_before_the_end() {
+    let mut live = Live::start();
+    let (mut large, mut other) = (live.client(), live.client());
+    let body = lines(1, 150_000);
+    large.send(&head("POST", "/write?db=d", "", body.len()));
+    large.send(&body);
+    wait_for_body(&mut other, "line_protocol", body.len());
+    drop(other);
+    let answer = thread::scope(|scope| {
+        let answered = scope.spawn(|| large.answer());
+        live.stop();
+        answered.join().expect("an answer")
+    });
+    assert_eq!(answer.status, 204, "{}", answer.body);
+    assert_eq!(read_rows(live.directory.path(), "d").len(), 150_000);
+}
