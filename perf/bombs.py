@@ -7,6 +7,7 @@ Good traffic, a process of its own: four connections that write ten lines every 
 alone, then beside --bombs requests from 64 connections of another process: gzip and zstd bodies of
 zeros and of lines near and beyond the ratio that is taken, members one after the other, nested
 gzip, MessagePack of nested containers, of lengths of 2^32 - 1, of empty arrays, JSON of brackets.
+The server has the first half of the cores, and both clients the other, as if these were elsewhere.
 A bomb may be answered with any 2xx, 4xx or 503. Bounds: the server lives, every good body is
 stored, memory is at most the limit and 15 %, the good traffic's p99 at most twice that of the same
 traffic alone. Prints one line of JSON; the status is 1 where a bound is broken.

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         }
         Command::Serve(config) => {
             log_to_stderr(config.log_format);
-            if let Err(error) = allocator::set() {
+            if let Err(error) = allocator::set_purge_delay() {
                 tracing::warn!(%error, "the allocator keeps what is free for a second");
             }
             match serve::serve(&config) {
