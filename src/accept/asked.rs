@@ -1,11 +1,13 @@
 //! A write as it was asked for, which is what goes to another thread with its body.
 
-use super::body;
-use super::bulk::Bulk;
+use std::sync::Arc;
+
+use super::body::{self, Account};
+use super::connection::Context;
 use super::refusals;
 use super::response::Answer;
 use super::route::{Dialect, Target};
-use crate::engine::{Encoding, Place, ReceivedBody, Report, WriteRequest, Written};
+use crate::engine::{Encoding, Engine, Place, ReceivedBody, Report, WriteRequest, Written};
 use crate::error::WriteError;
 
 /// A write as it was asked for.
@@ -27,10 +29,25 @@ impl Asked<'_> {
         self.target.request(self.dialect, self.path, self.sender, self.key)
     }
 
-    /// Has the bulk thread decode a body, which is in `inflated` if it was compressed.
+    /// Counts what became of its rows.
+    pub(super) fn count(&self, engine: &Engine, report: &Report) {
+        let stats = engine.format_stats(self.dialect.format());
+        stats.rows_accepted.add(report.accepted);
+        stats.rows_rejected.add(report.rejected);
+        stats.fields_dropped.add(report.dropped_fields);
+    }
+
+    /// What it is answered; `text` is the inflated body.
+    pub(super) fn answer(&self, report: &Report, text: &[u8]) -> Answer {
+        refusals::written(self.dialect, self.target.atomic, report, text, self.id)
+    }
+
+    /// Has the bulk thread decode a body, which is in `inflated` if it was compressed. It goes on
+    /// there when the client goes away, with what it holds.
     pub(super) async fn write_in_bulk(
         self,
-        bulk: &Bulk,
+        context: &Context,
+        account: &mut Account<'_>,
         place: Place,
         received: Vec<u8>,
         encoding: Encoding,
@@ -38,20 +55,23 @@ impl Asked<'_> {
     ) -> Result<Written<(Answer, Report)>, WriteError> {
         let Self { dialect, sender, .. } = self;
         let (target, path, id) = (self.target.clone(), self.path.to_owned(), self.id.to_owned());
-        let key = self.key.map(<[u8]>::to_vec);
+        let (key, engine) = (self.key.map(<[u8]>::to_vec), Arc::clone(&context.engine));
         let mut text = std::mem::take(inflated);
-        let job = bulk.run(move |shard| {
-            let request = target.request(dialect, &path, sender, key.as_deref());
+        let admission = account.admission().take();
+        let job = context.bulk.run(move |shard| {
+            let key = key.as_deref();
+            let asked = Asked { dialect, target: &target, path: &path, sender, key, id: &id };
             let body = ReceivedBody { received, encoding, inflated: &mut text };
-            let written = shard.write(&request, place, body, |report, text| {
-                let answer = refusals::written(dialect, target.atomic, report, text, &id);
-                (answer, report.clone())
+            let written = shard.write(&asked.request(), place, body, |report, text| {
+                asked.count(&engine, report);
+                (asked.answer(report, text), report.clone())
             });
             // To free a large buffer takes milliseconds.
-            (written, body::poolable(text))
+            (written, body::poolable(text), admission)
         });
-        let (written, text) = job.await?;
+        let (written, text, admission) = job.await?;
         *inflated = text;
+        *account.admission() = admission;
         written
     }
 }

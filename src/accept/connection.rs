@@ -26,13 +26,12 @@ use super::peers;
 use super::response::{self, Answer};
 use super::route::{self, Dialect, Endpoint, Match, Parameters, Target};
 use super::turns::Turns;
-use super::{credentials, databases, page, query, refusals, status};
+use super::{credentials, databases, page, query, status};
 use crate::access::{Guard, Permission, Sender};
 use crate::durability::Durability;
 use crate::engine::{Encoding, Engine, Format, Inflater, ReceivedBody, Report, Shard, Tenant};
 use crate::error::{ClientError, WriteError};
 use crate::limits::Timeouts;
-use crate::stats::FormatStats;
 
 /// What the connections of one shard share.
 pub(super) struct Context {
@@ -109,15 +108,6 @@ impl Context {
         recognised.map_err(|denied| ClientError::Unauthenticated(denied).into())
     }
 
-    fn format_stats(&self, format: Format) -> &FormatStats {
-        match format {
-            Format::Arrow => &self.engine.stats().arrow,
-            Format::Json => &self.engine.stats().json,
-            Format::LineProtocol | Format::QuestDb => &self.engine.stats().line_protocol,
-            Format::MessagePack => &self.engine.stats().msgpack,
-        }
-    }
-
     fn refusal(&self, seen: &Seen, database: Option<&str>, status: StatusCode) -> Refused {
         Refused {
             time_ms: self.engine.now_ms(),
@@ -190,7 +180,7 @@ impl Context {
         self.observed.answered(found.place(), status);
         let duration = self.engine.now().saturating_duration_since(seen.begun);
         if let Match::Endpoint { endpoint: Endpoint::Write(dialect), .. } = found {
-            self.format_stats(dialect.format()).durations.observe(duration);
+            self.engine.format_stats(dialect.format()).durations.observe(duration);
         }
         if duration >= self.slow_request
             && let Some(left_out) = self.lines.borrow_mut().take(self.engine.now())
@@ -369,7 +359,7 @@ async fn write(
     arrival: &mut Arrival,
     seen: &Seen,
 ) -> Result<Answer, WriteError> {
-    let stats = context.format_stats(dialect.format());
+    let stats = context.engine.format_stats(dialect.format());
     stats.requests.add(1);
     let target = Target::new(dialect, head.uri.query(), &head.headers)?;
     require(sender, Permission::Write, Some(&target.database))?;
@@ -408,27 +398,20 @@ async fn write(
     let place = context.engine.place(&asked.request(), &received.bytes).await?;
     let body = std::mem::take(&mut received.bytes);
     let kept = body.len();
-    let note = |report: &Report, answer: &Answer| {
-        stats.rows_accepted.add(report.accepted);
-        stats.rows_rejected.add(report.rejected);
-        stats.fields_dropped.add(report.dropped_fields);
-        context.note_rows(seen, &target.database, report, answer.status());
-    };
     let text = &mut inflated.bytes;
     let written = if is_bulk {
-        let written = asked.write_in_bulk(&context.bulk, place, body, encoding, text).await?;
-        written.map(|(answer, report)| {
-            note(&report, &answer);
-            answer
-        })
+        asked.write_in_bulk(context, &mut account, place, body, encoding, text).await?
     } else {
         let body = ReceivedBody { received: body, encoding, inflated: text };
         context.shard.borrow_mut().write(&asked.request(), place, body, |report, text| {
-            let answer = refusals::written(dialect, target.atomic, report, text, &seen.id);
-            note(report, &answer);
-            answer
+            asked.count(&context.engine, report);
+            (asked.answer(report, text), report.clone())
         })?
     };
+    let written = written.map(|(answer, report)| {
+        context.note_rows(seen, &target.database, &report, answer.status());
+        answer
+    });
     drop((inflated, turn));
     account.keep(kept);
     if target.no_sync {

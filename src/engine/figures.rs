@@ -8,7 +8,9 @@ use super::Engine;
 use super::budget::MemoryUse;
 use super::flusher::Event;
 use super::shard::{monotonic_clock, wall_clock};
+use crate::decode::Format;
 use crate::journal::JournalStats;
+use crate::stats::FormatStats;
 
 impl Engine {
     /// For durations.
@@ -36,6 +38,16 @@ impl Engine {
     /// Memory in use.
     pub fn memory(&self) -> MemoryUse {
         MemoryUse { resident: resident_bytes(), ..self.budget.parts() }
+    }
+
+    /// The counters of a format; line protocol's own and QuestDB's are one.
+    pub fn format_stats(&self, format: Format) -> &FormatStats {
+        match format {
+            Format::Arrow => &self.stats.arrow,
+            Format::Json => &self.stats.json,
+            Format::LineProtocol | Format::QuestDb => &self.stats.line_protocol,
+            Format::MessagePack => &self.stats.msgpack,
+        }
     }
 
     /// How the journal stands.

@@ -47,6 +47,11 @@ fn wait_for_body(client: &mut Client, format: &str, bytes: usize) {
     while metric(client, &name) < bytes as u64 {}
 }
 
+/// One shard, and one for large bodies; none of these waits for a file of the journal.
+fn start() -> Live {
+    Live::start_with(|options| (options.shards, options.wal_segment_bytes) = (2, 64 << 20))
+}
+
 /// Items that are refused one by one: slow, for what they are.
 fn slow_body() -> Vec<u8> {
     let mut body = b"[0".to_vec();
@@ -58,7 +63,7 @@ fn slow_body() -> Vec<u8> {
 
 #[test]
 fn a_small_body_does_not_wait_for_a_large_one() {
-    let live = Live::start_with(|options| options.shards = 2);
+    let live = start();
     let (mut large, mut small) = (live.client(), live.client());
     let body = slow_body();
     large.send(&head("POST", "/api/v1/write/json?db=d", "", body.len()));
@@ -73,9 +78,30 @@ fn a_small_body_does_not_wait_for_a_large_one() {
     assert_eq!(live.rows("d").len(), 10);
 }
 
+/// What a client that goes away leaves to the other thread would else add up, accounted nowhere.
+#[test]
+fn a_body_whose_client_went_away_is_accounted_until_it_is_decoded() {
+    let live = start();
+    let (mut large, mut other) = (live.client(), live.client());
+    let body = slow_body();
+    large.send(&head("POST", "/api/v1/write/json?db=d", "", body.len()));
+    large.send(&body);
+    wait_for_body(&mut other, "json", body.len());
+    drop(large);
+    let rejected = "peristyle_rows_rejected_total{format=\"json\"}";
+    loop {
+        let used = metric(&mut other, "peristyle_memory_used_bytes{part=\"bodies\"}");
+        if metric(&mut other, rejected) > 0 {
+            break;
+        }
+        assert!(used >= body.len() as u64, "{used} bytes accounted, and it is not decoded yet");
+    }
+    while metric(&mut other, "peristyle_memory_used_bytes{part=\"bodies\"}") > 0 {}
+}
+
 #[test]
 fn bodies_of_both_threads_are_one_table_and_one_file() {
-    let live = Live::start_with(|options| options.shards = 2);
+    let live = start();
     let mut expected = 0;
     for (target, max) in [("/write?db=d", LINES_MAX), ("/api/v1/write/json?db=d", TREES_MAX)] {
         for len in [max - 1, max, max + 1] {
@@ -96,7 +122,7 @@ fn bodies_of_both_threads_are_one_table_and_one_file() {
 
 #[test]
 fn large_bodies_are_inflated_where_they_are_decoded() {
-    let live = Live::start();
+    let live = start();
     let mut client = live.client();
     let body = lines(1, 60_000);
     assert!(body.len() > 2 * LINES_MAX);
@@ -123,7 +149,7 @@ fn large_bodies_are_inflated_where_they_are_decoded() {
 
 #[test]
 fn large_bodies_survive_a_kill() {
-    let live = Live::start_with(|options| options.shards = 2);
+    let live = start();
     for at in 0..3 {
         assert_eq!(live.post("/write?db=d", lines(1 + at * 50_000, 49_999)).status, 204);
         assert_eq!(live.post("/write?db=d", lines((at + 1) * 50_000, 1)).status, 204);
@@ -137,7 +163,7 @@ fn large_bodies_survive_a_kill() {
 
 #[test]
 fn what_is_refused_of_a_large_body_is_told_as_of_a_small_one() {
-    let live = Live::start();
+    let live = start();
     let mut body = lines(1, 60_000);
     body.extend_from_slice(b"cpu v=\n");
     let answer = live.post("/api/v2/write?bucket=d", &body);
@@ -148,7 +174,7 @@ fn what_is_refused_of_a_large_body_is_told_as_of_a_small_one() {
 
 #[test]
 fn a_large_body_under_way_is_answered_before_the_end() {
-    let mut live = Live::start();
+    let mut live = start();
     let (mut large, mut other) = (live.client(), live.client());
     let body = lines(1, 150_000);
     large.send(&head("POST", "/write?db=d", "", body.len()));
