@@ -27,13 +27,10 @@ import time
 import zlib
 from pathlib import Path
 
-from own_server import Server, exchange, is_last, post
+from own_server import CORES, Server, exchange, is_last, post
 
 CONNECTIONS = 64
 MIB = 1 << 20
-# Of the server, and of those who send; all of both where there is but one.
-AVAILABLE = sorted(os.sched_getaffinity(0))
-CORES = [AVAILABLE[: len(AVAILABLE) // 2] or AVAILABLE, AVAILABLE[len(AVAILABLE) // 2 :]]
 
 
 def deflated(source, size, level=9):

@@ -37,7 +37,7 @@ import time
 from pathlib import Path
 
 import own_server
-from own_server import exchange, is_last, number_of
+from own_server import CORES, exchange, is_last, number_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "clients"))
 
@@ -47,9 +47,6 @@ POLITE_CONNECTIONS = 16
 LINES = 2_500
 # Digits that stand where the number of the body will.
 NUMBER = b"7000000000"
-# Of the server, and of the clients; all of both where there is but one.
-AVAILABLE = sorted(os.sched_getaffinity(0))
-CORES = [AVAILABLE[: len(AVAILABLE) // 2] or AVAILABLE, AVAILABLE[len(AVAILABLE) // 2 :]]
 
 
 def template(tenant):

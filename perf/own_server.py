@@ -7,6 +7,10 @@ import sys
 import threading
 from pathlib import Path
 
+# Of the server, and of the clients; all of both where there is but one.
+AVAILABLE = sorted(os.sched_getaffinity(0))
+CORES = [AVAILABLE[: len(AVAILABLE) // 2] or AVAILABLE, AVAILABLE[len(AVAILABLE) // 2 :]]
+
 
 class Server:
     """Serves when it is made. `prepare` is called in its process, before it is the server's."""

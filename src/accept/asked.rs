@@ -26,20 +26,31 @@ pub(super) struct Asked<'a> {
 
 impl Asked<'_> {
     pub(super) fn request(&self) -> WriteRequest<'_> {
-        self.target.request(self.dialect, self.path, self.sender, self.key)
+        WriteRequest {
+            endpoint: self.path,
+            database: &self.target.database,
+            format: self.dialect.format(),
+            precision: self.target.precision,
+            atomic: self.target.atomic,
+            sender: self.sender,
+            parameters: self.target.stream_parameters(),
+            idempotency_key: self.key,
+        }
     }
 
-    /// Counts what became of its rows.
-    pub(super) fn count(&self, engine: &Engine, report: &Report) {
+    /// Counts what became of its rows, and says what it is answered; `text` is the inflated body.
+    pub(super) fn conclude(
+        &self,
+        engine: &Engine,
+        report: &Report,
+        text: &[u8],
+    ) -> (Answer, Report) {
         let stats = engine.format_stats(self.dialect.format());
         stats.rows_accepted.add(report.accepted);
         stats.rows_rejected.add(report.rejected);
         stats.fields_dropped.add(report.dropped_fields);
-    }
-
-    /// What it is answered; `text` is the inflated body.
-    pub(super) fn answer(&self, report: &Report, text: &[u8]) -> Answer {
-        refusals::written(self.dialect, self.target.atomic, report, text, self.id)
+        let atomic = self.target.atomic;
+        (refusals::written(self.dialect, atomic, report, text, self.id), report.clone())
     }
 
     /// Has the bulk thread decode a body, which is in `inflated` if it was compressed. It goes on
@@ -63,8 +74,7 @@ impl Asked<'_> {
             let asked = Asked { dialect, target: &target, path: &path, sender, key, id: &id };
             let body = ReceivedBody { received, encoding, inflated: &mut text };
             let written = shard.write(&asked.request(), place, body, |report, text| {
-                asked.count(&engine, report);
-                (asked.answer(report, text), report.clone())
+                asked.conclude(&engine, report, text)
             });
             // To free a large buffer takes milliseconds.
             (written, body::poolable(text), admission)

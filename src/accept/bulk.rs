@@ -69,23 +69,13 @@ impl Bulk {
     pub(super) fn start(engine: &Arc<Engine>, index: usize, name: String) -> io::Result<Self> {
         let (jobs, given) = mpsc::unbounded_channel();
         let engine = Arc::clone(engine);
-        let (started, starts) = std::sync::mpsc::channel();
+        let runtime = RuntimeBuilder::new_current_thread().build()?;
         let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let runtime = RuntimeBuilder::new_current_thread().build();
-            let (runtime, is_made) = match runtime {
-                Ok(runtime) => (Some(runtime), Ok(())),
-                Err(error) => (None, Err(error)),
-            };
-            // Whoever starts it waits for this.
-            let _ = started.send(is_made);
             if let Err(error) = setpriority_process(None, NICE) {
                 tracing::warn!(%error, "large bodies are decoded at the priority of all others");
             }
-            if let Some(runtime) = runtime {
-                runtime.block_on(work(Shard::new(&engine, index), given));
-            }
+            runtime.block_on(work(Shard::new(&engine, index), given));
         })?;
-        starts.recv().map_err(|_| io::Error::other("a bulk thread panicked"))??;
         Ok(Self { jobs, _thread: Joined(Some(thread)), turns: Rc::default() })
     }
 

@@ -404,8 +404,7 @@ async fn write(
     } else {
         let body = ReceivedBody { received: body, encoding, inflated: text };
         context.shard.borrow_mut().write(&asked.request(), place, body, |report, text| {
-            asked.count(&context.engine, report);
-            (asked.answer(report, text), report.clone())
+            asked.conclude(&context.engine, report, text)
         })?
     };
     let written = written.map(|(answer, report)| {

@@ -55,14 +55,14 @@ pub(super) async fn inflate(
     let limits = context.engine.limits();
     let here_max = bulk::bytes_max(format);
     let comes_to = if is_plain { held } else { held.saturating_mul(INFLATED_GUESS) };
-    let mut inflated = context.pool.take(0);
     if comes_to <= here_max {
         let turn = context.turns.take(tenant.clone(), encoding, held).await;
         if is_plain {
+            let inflated = context.pool.take(0);
             return Ok(Ready { encoding, inflated, turn, is_bulk: false });
         }
         let max = held.saturating_mul(INFLATED_HERE_RATIO).max(INFLATED_HERE_MIN).min(here_max);
-        inflated = context.pool.take(max as u64);
+        let mut inflated = context.pool.take(max as u64);
         let here = Limits { inflated_bytes_max: max.min(limits.inflated_bytes_max), ..*limits };
         let done = context.inflater.borrow_mut().inflate(
             encoding,
@@ -77,9 +77,9 @@ pub(super) async fn inflate(
             done?;
             return Ok(Ready { encoding, inflated, turn, is_bulk: false });
         }
-        inflated.bytes.clear();
     }
     let turn = context.bulk.turns.take(tenant, encoding, held).await;
+    let mut inflated = context.pool.take(0);
     if !is_plain {
         beside(&context.bulk, *limits, encoding, received, &mut inflated, account).await?;
     }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderValue};
 
-use crate::engine::{Format, Parameters as StreamParameters, Precision, WriteRequest};
+use crate::engine::{Format, Parameters as StreamParameters, Precision};
 use crate::error::{ClientError, WriteError, cut};
 
 /// Longest database name, in bytes.
@@ -350,28 +350,13 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The request of `sender` at `endpoint`, as the engine takes it.
-    pub(super) fn request<'a>(
-        &'a self,
-        dialect: Dialect,
-        endpoint: &'a str,
-        sender: u64,
-        idempotency_key: Option<&'a [u8]>,
-    ) -> WriteRequest<'a> {
+    /// What an Arrow stream is told about its columns.
+    pub(super) fn stream_parameters(&self) -> StreamParameters<'_> {
         let given = |value: &'_ str| !value.is_empty();
-        WriteRequest {
-            endpoint,
-            database: &self.database,
-            format: dialect.format(),
-            precision: self.precision,
-            atomic: self.atomic,
-            sender,
-            parameters: StreamParameters {
-                measurement: Some(&*self.measurement).filter(|it| given(it)),
-                time: Some(&*self.time).filter(|it| given(it)),
-                tags: &self.tags,
-            },
-            idempotency_key,
+        StreamParameters {
+            measurement: Some(&*self.measurement).filter(|it| given(it)),
+            time: Some(&*self.time).filter(|it| given(it)),
+            tags: &self.tags,
         }
     }
 

@@ -1,13 +1,11 @@
 //! Large bodies, which another thread decodes: the same rows, and nobody waits behind them.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::thread;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use peristyle::limits::Limits;
 
+use crate::http::gzip;
 use crate::http_client::{Client, head};
 use crate::live::{Live, files, read_rows};
 use crate::restart::{killed, recover};
@@ -28,12 +26,6 @@ fn lines(first: usize, count: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(data).unwrap();
-    encoder.finish().unwrap()
-}
-
 /// The value of a line of `/metrics`.
 fn metric(client: &mut Client, name: &str) -> u64 {
     let text = client.get("/metrics").body;
@@ -41,10 +33,14 @@ fn metric(client: &mut Client, name: &str) -> u64 {
     line.trim().parse().expect("a number")
 }
 
-/// Waits until the body of a client is being decoded, by asking on another connection.
-fn wait_for_body(client: &mut Client, format: &str, bytes: usize) {
+/// Clients of which one has sent a body that is being decoded, as the other was told.
+fn under_way(live: &Live, format: &str, target: &str, body: &[u8]) -> (Client, Client) {
+    let (mut large, mut other) = (live.client(), live.client());
+    large.send(&head("POST", target, "", body.len()));
+    large.send(body);
     let name = format!("peristyle_write_body_bytes_total{{format=\"{format}\"}}");
-    while metric(client, &name) < bytes as u64 {}
+    while metric(&mut other, &name) < body.len() as u64 {}
+    (large, other)
 }
 
 /// One shard, and one for large bodies; none of these waits for a file of the journal.
@@ -64,11 +60,8 @@ fn slow_body() -> Vec<u8> {
 #[test]
 fn a_small_body_does_not_wait_for_a_large_one() {
     let live = start();
-    let (mut large, mut small) = (live.client(), live.client());
-    let body = slow_body();
-    large.send(&head("POST", "/api/v1/write/json?db=d", "", body.len()));
-    large.send(&body);
-    wait_for_body(&mut small, "json", body.len());
+    let target = "/api/v1/write/json?db=d";
+    let (mut large, mut small) = under_way(&live, "json", target, &slow_body());
     for at in 0..10 {
         assert_eq!(small.post("/write?db=d", format!("m v=1i {at}")).status, 204);
     }
@@ -82,11 +75,8 @@ fn a_small_body_does_not_wait_for_a_large_one() {
 #[test]
 fn a_body_whose_client_went_away_is_accounted_until_it_is_decoded() {
     let live = start();
-    let (mut large, mut other) = (live.client(), live.client());
     let body = slow_body();
-    large.send(&head("POST", "/api/v1/write/json?db=d", "", body.len()));
-    large.send(&body);
-    wait_for_body(&mut other, "json", body.len());
+    let (large, mut other) = under_way(&live, "json", "/api/v1/write/json?db=d", &body);
     drop(large);
     let rejected = "peristyle_rows_rejected_total{format=\"json\"}";
     loop {
@@ -126,7 +116,7 @@ fn large_bodies_are_inflated_where_they_are_decoded() {
     let mut client = live.client();
     let body = lines(1, 60_000);
     assert!(body.len() > 2 * LINES_MAX);
-    // Of one length it is known by its first bytes that it will be large, of the other not.
+    // Of the first it is known by its length that it will be large, of the second not.
     let text = b"# nothing of this is a row, and it compresses well\n".repeat(60_000);
     let zstd = zstd::encode_all(&*body, 1).unwrap();
     for (name, packed) in [("gzip", gzip(&body)), ("gzip", gzip(&text)), ("zstd", zstd)] {
@@ -175,11 +165,8 @@ fn what_is_refused_of_a_large_body_is_told_as_of_a_small_one() {
 #[test]
 fn a_large_body_under_way_is_answered_before_the_end() {
     let mut live = start();
-    let (mut large, mut other) = (live.client(), live.client());
     let body = lines(1, 150_000);
-    large.send(&head("POST", "/write?db=d", "", body.len()));
-    large.send(&body);
-    wait_for_body(&mut other, "line_protocol", body.len());
+    let (mut large, other) = under_way(&live, "line_protocol", "/write?db=d", &body);
     drop(other);
     let answer = thread::scope(|scope| {
         let answered = scope.spawn(|| large.answer());

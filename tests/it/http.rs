@@ -66,6 +66,7 @@ fn start_with(wish: &Wish) -> Fixture {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let Wish { limits, shards, memory_limit } = *wish;
     let bound = Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), shards).expect("a port");
+    assert_eq!(bound.shard_count(), 2 * shards);
     let shards = bound.shard_count();
     let options = Options { limits, shards, memory_limit, ..live::options(directory.path()) };
     let engine = Engine::open(&options).expect("an empty directory");
@@ -91,7 +92,7 @@ pub(crate) fn write_paths() -> impl Iterator<Item = (&'static str, Dialect)> {
     })
 }
 
-fn gzip(data: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     std::io::Write::write_all(&mut encoder, data).expect("a vector takes all");
     encoder.finish().expect("a vector takes all")

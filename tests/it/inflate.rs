@@ -10,11 +10,7 @@ use peristyle::error::{Broken, BusyReason, ClientError, WriteError};
 use peristyle::limits::Limits;
 use proptest::prelude::*;
 
-fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(data).expect("a vector takes all");
-    encoder.finish().expect("a vector takes all")
-}
+use crate::http::gzip;
 
 fn zlib(data: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
