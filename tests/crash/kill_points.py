@@ -71,7 +71,9 @@ class Template:
         self.settings = SETTINGS | {"wal_segment_bytes": options.segment_bytes or SEGMENT_BYTES}
         # Two measurements of one database: a request spans both, a cycle stays short.
         targets = TARGETS[:2]
-        self.ledger = Ledger(options.seed, 2, targets, rows_log2=7, widen_share=0.1)
+        self.ledger = Ledger(
+            options.seed, 2, targets, rows_log2=7, widen_share=0.1, large_share=0.15
+        )
 
     def fill(self):
         """Published rows, unpublished rows, and an end without a word."""

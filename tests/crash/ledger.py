@@ -8,7 +8,8 @@ Every row says where it belongs and is like no other:
 
 A request is one body: rows of one or more measurements of one database, in line protocol or
 MessagePack, row by row or by columns, gzipped or plain; now and then with a row that has to be
-refused alone, or with all of them. It is
+refused alone, or with all of them; now and then behind a megabyte of comments, so that the thread
+for large bodies decodes it. It is
 
     acknowledged   204, or an answer that says which rows were refused: the others are stored
     refused        an answer that says nothing is stored, or it never left this process
@@ -39,6 +40,8 @@ CLIENT_US = 3_600_000_000
 REQUESTS_OF_CLIENT = 10**9
 ACKNOWLEDGED, REFUSED, UNKNOWN = "acknowledged", "refused", "unknown"
 ADDED_MAX = 12
+# More than a shard decodes itself; a few kilobytes, gzipped.
+COMMENTS = b"# this line is a comment, and so are those below it\n" * 24_000
 
 
 def time_of(client, n):
@@ -103,9 +106,11 @@ class Form(NamedTuple):
     is_gzip: bool
     bad: int  # rows that have to be refused
     is_partial: bool  # whether the others are stored then
+    is_large: bool  # comments first; of lines, gzipped
 
     def __str__(self):
         text = f"{self.encoding}{' gzip' if self.is_gzip else ''} to {self.path}"
+        text += ", large" if self.is_large else ""
         return f"{text}, {self.bad} bad{'' if self.is_partial else ', all or nothing'}"
 
 
@@ -133,7 +138,8 @@ def lines_of(request, rng):
         for bad in ("n=", f'request={request.id}i,n=-1i,v="text"')[: request.form.bad]:
             of_part.insert(rng.randint(1, len(of_part)), head + bad)
         lines += of_part
-    return ("\n".join(lines) + "\n").encode()
+    text = ("\n".join(lines) + "\n").encode()
+    return COMMENTS + text if request.form.is_large else text
 
 
 def items_of(request, rng):
@@ -188,11 +194,13 @@ class Client:
 
     def form(self):
         """Mostly plain good bodies; one in twelve has bad rows."""
-        encoding = self.rng.choice(("lines", "lines", "rows", "columns"))
+        is_large = self.rng.random() < self.ledger.large_share
+        encoding = "lines" if is_large else self.rng.choice(("lines", "lines", "rows", "columns"))
         path = self.rng.choice(LINE_PATHS) if encoding == "lines" else "/api/v1/write/msgpack"
         bad = self.rng.choice((1, 2)) if self.rng.random() < 1 / 12 else 0
         is_partial = not bad or self.rng.random() < 0.7
-        return Form(encoding, path, self.rng.random() < 0.5, bad, is_partial)
+        is_gzip = is_large or self.rng.random() < 0.5
+        return Form(encoding, path, is_gzip, bad, is_partial, is_large)
 
     def next_request(self):
         """Makes the next request and its body."""
@@ -278,10 +286,12 @@ class Ledger:
     """All clients of a run, and every request that no check has settled."""
 
     def __init__(
-        self, seed, clients, targets=TARGETS, rows_log2=8, widen_share=0.002, retry_share=0.0
+        self, seed, clients, targets=TARGETS, rows_log2=8, widen_share=0.002, retry_share=0.0,
+        large_share=0.025
     ):
         self.seed, self.targets, self.rows_log2 = seed, targets, rows_log2
         self.widen_share, self.retry_share = widen_share, retry_share
+        self.large_share = large_share
         self.open, self.round = {}, None
         self.counts = {ACKNOWLEDGED: 0, REFUSED: 0, UNKNOWN: 0, "rows": 0}
         self.violations = []
