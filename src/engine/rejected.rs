@@ -25,6 +25,8 @@ use crate::timestamp::Timestamp;
 pub const REJECTED: &str = "_rejected";
 /// Bytes of a refused row that are kept.
 const ROW_BYTES_MAX: usize = 4 << 10;
+/// Kept of the measurement of a refused row.
+const MEASUREMENT_BYTES_MAX: usize = 255;
 
 /// How many rows a shard may keep: so many in a second, and those of a second that was quiet.
 #[derive(Debug)]
@@ -101,7 +103,8 @@ fn keep_row(
     (row, is_text): (&[u8], bool),
 ) -> Result<(), AppendError> {
     table.append_tag("endpoint", request.endpoint)?;
-    let named = request.parameters.measurement.map(|name| cut(name, 255).to_owned());
+    let named = request.parameters.measurement;
+    let named = named.map(|name| cut(name, MEASUREMENT_BYTES_MAX).to_owned());
     if let Some(measurement) = named.or_else(|| measurement_of(request.format, rejection, row)) {
         table.append_tag("measurement", &measurement)?;
     }
@@ -134,15 +137,18 @@ fn measurement_of(format: Format, rejection: &Rejection, row: &[u8]) -> Option<S
     }
     let mut name = Vec::new();
     let mut bytes = row.iter().copied();
-    while let Some(byte) = bytes.next() {
+    // A row may be one name of a hundred megabytes.
+    while name.len() < MEASUREMENT_BYTES_MAX
+        && let Some(byte) = bytes.next()
+    {
         match byte {
             b',' | b' ' | b'\n' => break,
             b'\\' => name.extend(bytes.next()),
             byte => name.push(byte),
         }
     }
-    let name = String::from_utf8(name).ok()?;
-    (!name.is_empty()).then(|| cut(&name, 255).to_owned())
+    let name = name.utf8_chunks().next()?.valid();
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -81,6 +81,22 @@ fn what_is_kept_of_a_row_is_cut_at_4_kib() {
     }
 }
 
+/// A body of one line of a hundred megabytes was copied as if all of it were a name.
+#[test]
+fn what_is_kept_of_a_measurement_is_cut_at_255_bytes() {
+    let live = Live::start();
+    let names = [254, 255, 256, 4 << 20].map(|bytes| "m".repeat(bytes));
+    let kept = [254, 255, 255, 255].map(|bytes| "m".repeat(bytes));
+    let (whole, cut) = ("\u{e9}".repeat(128), "\u{e9}".repeat(127));
+    let cases = names.iter().zip(&kept).chain([(&whole, &cut)]);
+    for (at, (name, kept)) in cases.enumerate() {
+        live.post(&format!("/write?db=b{at}"), name.clone());
+        let row = refused(&live, &format!("b{at}")).remove(0);
+        let measurement = row.split("measurement=").nth(1).expect("a measurement");
+        assert_eq!(measurement.split(' ').next(), Some(&**kept), "{} bytes", name.len());
+    }
+}
+
 #[test]
 fn a_hundred_rows_of_a_body_are_kept() {
     for (count, kept) in [(99, 99), (100, 100), (101, 100)] {
