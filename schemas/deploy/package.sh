@@ -7,7 +7,9 @@
 # dpkg-dev, cargo-deb (3.8) and cargo-cyclonedx (0.5).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-target="${CARGO_TARGET_DIR:-target}"
+# Wherever the environment or a configuration of Cargo puts it: cargo-deb looks there.
+target="$(cargo metadata --locked --no-deps --format-version 1 |
+    sed 's/.*"target_directory":"\([^"]*\)".*/\1/')"
 made="$target/release/package"
 
 binary="${PERISTYLE_BINARY:-}"
