@@ -102,6 +102,8 @@ fn keep_row(
     rejection: &Rejection,
     (row, is_text): (&[u8], bool),
 ) -> Result<(), AppendError> {
+    // Before anything reads it: a row may be one name of a hundred megabytes.
+    let row = row.get(..ROW_BYTES_MAX).unwrap_or(row);
     table.append_tag("endpoint", request.endpoint)?;
     let named = request.parameters.measurement;
     let named = named.map(|name| cut(name, MEASUREMENT_BYTES_MAX).to_owned());
@@ -112,7 +114,6 @@ fn keep_row(
     table.append_i64(line, i64::try_from(rejection.line).unwrap_or(i64::MAX))?;
     let reason = table.field("reason")?;
     table.append_str(reason, &rejection.reason.to_string())?;
-    let row = row.get(..ROW_BYTES_MAX).unwrap_or(row);
     let (name, text) = match request.format {
         Format::Json | Format::LineProtocol | Format::QuestDb => {
             ("row", String::from_utf8_lossy(row).into_owned())
@@ -137,18 +138,15 @@ fn measurement_of(format: Format, rejection: &Rejection, row: &[u8]) -> Option<S
     }
     let mut name = Vec::new();
     let mut bytes = row.iter().copied();
-    // A row may be one name of a hundred megabytes.
-    while name.len() < MEASUREMENT_BYTES_MAX
-        && let Some(byte) = bytes.next()
-    {
+    while let Some(byte) = bytes.next() {
         match byte {
             b',' | b' ' | b'\n' => break,
             b'\\' => name.extend(bytes.next()),
             byte => name.push(byte),
         }
     }
-    let name = name.utf8_chunks().next()?.valid();
-    (!name.is_empty()).then(|| name.to_owned())
+    let name = String::from_utf8(name).ok()?;
+    (!name.is_empty()).then(|| cut(&name, MEASUREMENT_BYTES_MAX).to_owned())
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -44,14 +44,12 @@
 //! | compressed bodies inflate without end; too large is 400 | `inflate.rs` `a_bomb_is_refused_early`, `http.rs` `the_limit_of_an_inflated_body_holds_to_the_byte` |
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rmpv::Value as Tree;
 
+use crate::http::gzip;
 use crate::http_client::{Answer, Client, head};
 use crate::live::{Live, files};
 use crate::msgpack_bodies::{array, encode, map};
@@ -90,9 +88,7 @@ fn check_refused(answer: &Answer, count: u64, reason: &str) {
 
 #[test]
 fn a_body_that_arc_dies_of_costs_only_its_rows() {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(&vec![0x91; 2_000_000]).unwrap();
-    let nested = encoder.finish().unwrap();
+    let nested = gzip(&vec![0x91; 2_000_000]);
     let nils = || array([Tree::Nil, Tree::Nil]);
     let cases = [
         (encode(&cpu([("", 1.into())])), 1, "found an empty one"),
