@@ -7,15 +7,13 @@
 # dpkg-dev, cargo-deb (3.8) and cargo-cyclonedx (0.5).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-# Wherever the environment or a configuration of Cargo puts it: cargo-deb looks there.
-target="$(cargo metadata --locked --no-deps --format-version 1 |
-    sed 's/.*"target_directory":"\([^"]*\)".*/\1/')"
-made="$target/release/package"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}"
+made="$CARGO_TARGET_DIR/release/package"
 
 binary="${PERISTYLE_BINARY:-}"
 if [ -z "$binary" ]; then
     cargo build --locked --release --bin peristyle
-    binary="$target/release/peristyle"
+    binary="$CARGO_TARGET_DIR/release/peristyle"
 fi
 rm -rf "$made"
 mkdir -p "$made"
