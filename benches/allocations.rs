@@ -59,6 +59,7 @@ fn options(data_dir: &std::path::Path) -> Options {
         flush_bytes: 1 << 30,
         memory_limit: 4 << 30,
         resident: None,
+        trim: None,
         close_timeout: Duration::from_secs(30),
         limits: Limits { body_bytes_max: 256 << 20, ..Limits::DEFAULT },
         unsigned: Unsigned::Int64,

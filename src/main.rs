@@ -43,9 +43,6 @@ fn main() -> ExitCode {
         }
         Command::Serve(config) => {
             log_to_stderr(config.log_format);
-            if let Err(error) = allocator::set_purge_delay() {
-                tracing::warn!(%error, "the allocator keeps what is free for a second");
-            }
             match serve::serve(&config) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {

@@ -17,11 +17,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use std::{future, io};
 
 use rustix::process::setpriority_process;
 use tokio::runtime::Builder as RuntimeBuilder;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::turns::Turns;
 use crate::engine::{Engine, Format, Shard};
@@ -35,6 +37,12 @@ const TREES_BYTES_MAX: usize = 256 << 10;
 /// Where there is not enough processor time, a thread that reads sockets or writes the journal gets
 /// ten times as much as this one, and gets it at once: between equals it waits for up to 4 ms.
 const NICE: i32 = 10;
+
+/// Memory that jobs leave behind is kept for the next one, and given back after so long without
+/// any, or so long in all: after a second the allocator gives it back, on whichever thread frees
+/// something then, and others wait behind that one.
+const IDLE: Duration = Duration::from_millis(20);
+const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What the thread is given to do.
 type Job = Box<dyn FnOnce(&mut Shard) + Send>;
@@ -69,12 +77,12 @@ impl Bulk {
     pub(super) fn start(engine: &Arc<Engine>, index: usize, name: String) -> io::Result<Self> {
         let (jobs, given) = mpsc::unbounded_channel();
         let engine = Arc::clone(engine);
-        let runtime = RuntimeBuilder::new_current_thread().build()?;
+        let runtime = RuntimeBuilder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             if let Err(error) = setpriority_process(None, NICE) {
                 tracing::warn!(%error, "large bodies are decoded at the priority of all others");
             }
-            runtime.block_on(work(Shard::new(&engine, index), given));
+            runtime.block_on(work(&engine, Shard::new(&engine, index), given));
         })?;
         Ok(Self { jobs, _thread: Joined(Some(thread)), turns: Rc::default() })
     }
@@ -113,15 +121,32 @@ pub(super) fn bytes_max(format: Format) -> usize {
 }
 
 /// Does jobs, and what the flusher asks between them, until there is nobody who gives any.
-async fn work(shard: Shard, mut given: mpsc::UnboundedReceiver<Job>) {
+async fn work(engine: &Engine, shard: Shard, mut given: mpsc::UnboundedReceiver<Job>) {
     let shard = Rc::new(RefCell::new(shard));
     let commands = async {
         Shard::commands(Rc::clone(&shard)).await;
         future::pending::<()>().await;
     };
     let jobs = async {
-        while let Some(job) = given.recv().await {
-            job(&mut shard.borrow_mut());
+        // When the first job began since memory was given back.
+        let mut since: Option<Instant> = None;
+        loop {
+            let next = match since {
+                Some(since) if engine.now() - since >= TRIM_INTERVAL => None,
+                Some(_) => timeout(IDLE, given.recv()).await.ok(),
+                None => Some(given.recv().await),
+            };
+            match next {
+                Some(Some(job)) => {
+                    since.get_or_insert_with(|| engine.now());
+                    job(&mut shard.borrow_mut());
+                }
+                Some(None) => return,
+                None => {
+                    engine.trim();
+                    since = None;
+                }
+            }
         }
     };
     tokio::select! {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc as async_mpsc, oneshot};
 
-use super::budget::Budget;
+use super::budget::{Budget, Trim};
 use super::publisher::{Publisher, by_table};
 use super::rejected::REJECTED;
 use super::retries::{Retries, recycle};
@@ -69,6 +69,7 @@ pub(super) struct Wiring {
     pub(super) budget: Arc<Budget>,
     pub(super) shards: Vec<async_mpsc::UnboundedSender<Command>>,
     pub(super) events: mpsc::Sender<Event>,
+    pub(super) trim: Option<Trim>,
 }
 
 /// Somebody who waits for the jobs below `upto`.

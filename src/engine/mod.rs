@@ -61,7 +61,7 @@ use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
 pub use self::admission::Admission;
 pub use self::apply::WriteRequest;
-pub use self::budget::{MemoryUse, Resident};
+pub use self::budget::{MemoryUse, Resident, Trim};
 pub use self::figures::resident_bytes;
 pub use self::inspection::{Check, Finding, Inspection, JournalReport, inspect};
 pub use self::queue::{FairQueue, QueueTicket, Tenant};
@@ -119,6 +119,9 @@ pub struct Options {
     /// Tells what the process has in memory: what is not accounted of it leaves less to bodies.
     /// `None`: only what is accounted counts.
     pub resident: Option<Resident>,
+    /// Gives memory that is free back to the system; called by threads that nobody waits for.
+    /// `None`: the allocator does when it will.
+    pub trim: Option<Trim>,
     /// How long [`Engine::close`] tries to write what is left.
     pub close_timeout: Duration,
     /// The bounds of bodies and tables.
@@ -158,6 +161,7 @@ pub struct Engine {
     commands: Mutex<Vec<Option<async_mpsc::UnboundedReceiver<Command>>>>,
     flusher: Mutex<Option<JoinHandle<()>>>,
     is_closing: AtomicBool,
+    trim: Option<Trim>,
 }
 
 /// What a flush wrote.
@@ -211,6 +215,9 @@ impl Engine {
         let (failed, journal_failure) = watch::channel(None);
         let Recovery { publisher, journal, retries } =
             Recovery::run(options, &registry, &stats, failed)?;
+        if let Some(trim) = options.trim {
+            trim();
+        }
         registry.set_witness(witness(&journal));
         let shards = options.shards.max(1);
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
@@ -231,6 +238,7 @@ impl Engine {
                 budget: Arc::clone(&budget),
                 shards: senders,
                 events: events.clone(),
+                trim: options.trim,
             },
             options.flush_interval,
             options.close_timeout,
@@ -252,6 +260,7 @@ impl Engine {
             commands: Mutex::new(receivers),
             flusher: Mutex::new(Some(thread)),
             is_closing: AtomicBool::new(false),
+            trim: options.trim,
         }))
     }
 
@@ -278,6 +287,13 @@ impl Engine {
         })?;
         let claim = self.retries.claim(request, received).await;
         Ok(Place { reservation, claim })
+    }
+
+    /// Gives memory that is free back to the system, as [`Options::trim`] does.
+    pub fn trim(&self) {
+        if let Some(trim) = self.trim {
+            trim();
+        }
     }
 
     /// What an acknowledged row has survived.

@@ -10,12 +10,14 @@
 //! waits join it: writers that are behind write larger files, not more. One that fails waits aside
 //! and keeps its table, not its thread: somebody's damage to one table is not that of the others.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::budget::Trim;
 use super::flusher::{Event, Wiring};
 use super::publisher::{Publisher, TableRows};
 use super::shard::monotonic_clock;
@@ -28,6 +30,8 @@ use crate::segment::SegmentMeta;
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
 /// Longest wait between two tries.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+/// Bytes of rows that a writer frees before it has memory given back.
+const TRIMMED_BYTES_MIN: usize = 4 << 20;
 
 /// One table's rows of one round, and of those that came before a writer was free.
 #[derive(Debug)]
@@ -115,6 +119,8 @@ impl Writers {
                 publisher: Arc::clone(&wiring.publisher),
                 journal: Arc::clone(&wiring.journal),
                 events: wiring.events.clone(),
+                trim: wiring.trim,
+                freed: Cell::new(0),
             };
             std::thread::Builder::new()
                 .name(format!("writer-{index}"))
@@ -196,6 +202,9 @@ struct Writer {
     publisher: Arc<Publisher>,
     journal: Arc<Journal>,
     events: mpsc::Sender<Event>,
+    trim: Option<Trim>,
+    /// Bytes of rows since memory was given back.
+    freed: Cell<usize>,
 }
 
 impl Writer {
@@ -288,6 +297,15 @@ impl Writer {
         }
     }
 
+    /// Has memory given back once enough of it was freed.
+    fn trim_after(&self, bytes: usize) {
+        self.freed.set(self.freed.get() + bytes);
+        if let Some(trim) = self.trim.filter(|_| self.freed.get() >= TRIMMED_BYTES_MIN) {
+            self.freed.set(0);
+            trim();
+        }
+    }
+
     fn tell(&self, job: Job, outcome: Outcome) {
         let table = job.table();
         let Job { number, rows, sealed, .. } = job;
@@ -297,6 +315,7 @@ impl Writer {
         }
         // The rows are freed before their bytes are.
         drop(rows);
+        self.trim_after(bytes);
         let mut queue = self.shared.lock();
         queue.busy.remove(&table);
         queue.last_tries.remove(&number);

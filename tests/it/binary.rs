@@ -86,21 +86,6 @@ fn a_signal_flushes_what_was_accepted_and_exits_zero() {
 }
 
 #[test]
-fn the_allocator_gives_memory_back_soon_unless_told_otherwise() {
-    let name = "MIMALLOC_PURGE_DELAY";
-    for (variables, expected) in [(&[][..], "10"), (&[(name, "500")], "500")] {
-        let directory = tempfile::tempdir().unwrap();
-        let binary = Binary::start_with(directory.path(), &[], variables);
-        let process = Path::new("/proc").join(binary.id().to_string());
-        let environment = std::fs::read_to_string(process.join("environ")).unwrap();
-        assert!(environment.split('\0').any(|it| it == format!("{name}={expected}")));
-        assert_eq!(std::fs::read_to_string(process.join("comm")).unwrap(), "peristyle\n");
-        binary.signal("-TERM");
-        assert_eq!(binary.end().0, Some(0));
-    }
-}
-
-#[test]
 fn a_flush_comes_by_age() {
     let directory = tempfile::tempdir().unwrap();
     let binary = Binary::start(directory.path(), &["--flush-interval", "100ms"]);

@@ -1,6 +1,7 @@
 //! Large bodies, which another thread decodes: the same rows, and nobody waits behind them.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use peristyle::limits::Limits;
@@ -175,4 +176,41 @@ fn a_large_body_under_way_is_answered_before_the_end() {
     });
     assert_eq!(answer.status, 204, "{}", answer.body);
     assert_eq!(read_rows(live.directory.path(), "d").len(), 150_000);
+}
+
+/// How often memory was given back, by the server of the one test that counts it.
+static TRIMMED: AtomicUsize = AtomicUsize::new(0);
+
+/// Who frees much gives it back: the allocator would have it done by a shard, and clients wait.
+#[test]
+fn memory_is_given_back_by_threads_that_nobody_waits_for() {
+    let trimmed = || TRIMMED.load(Ordering::SeqCst);
+    let live = Live::start_with(|options| {
+        (options.shards, options.wal_segment_bytes) = (2, 64 << 20);
+        options.trim = Some(|| {
+            let thread = thread::current();
+            let name = thread.name().unwrap_or_default();
+            assert!(!name.starts_with("shard"), "given back by {name}");
+            TRIMMED.fetch_add(1, Ordering::SeqCst);
+        });
+    });
+    assert_eq!(trimmed(), 1, "what was replayed");
+    assert_eq!(live.post("/write?db=d", lines(1, 100)).status, 204);
+    assert_eq!(live.post("/api/v1/flush", "").status, 200);
+    assert_eq!(trimmed(), 1, "a hundred rows are not worth it");
+    let mut sent = 101;
+    while sent < 200_000 {
+        let body = lines(sent, 10_000);
+        assert!(body.len() < LINES_MAX);
+        assert_eq!(live.post("/write?db=d", body).status, 204);
+        sent += 10_000;
+    }
+    assert_eq!(live.post("/api/v1/flush", "").status, 200);
+    assert_eq!(trimmed(), 2, "the rows of a flush");
+    assert_eq!(live.post("/write?db=d", lines(sent, 60_000)).status, 204);
+    // As soon as it has had nothing to do for a while.
+    while trimmed() == 2 {
+        thread::yield_now();
+    }
+    assert_eq!(live.rows("d").len(), sent + 60_000 - 1);
 }

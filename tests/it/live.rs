@@ -47,6 +47,7 @@ pub fn options(data_dir: &Path) -> Options {
         flush_bytes: 256 << 20,
         memory_limit: 1 << 30,
         resident: None,
+        trim: None,
         close_timeout: Duration::from_secs(30),
         limits: Limits::DEFAULT,
         unsigned: Unsigned::Int64,

@@ -42,10 +42,10 @@ const VOCABULARY: &[&str] =
 
 /// Who may import whom, the vocabulary aside.
 const EDGES: &[(&str, &[&str])] = &[
-    ("main", &["allocator", "config", "inspect", "serve", "shown", "tokens"]),
+    ("main", &["config", "inspect", "serve", "shown", "tokens"]),
     ("allocator", &[]),
     ("inspect", &["config", "engine"]),
-    ("serve", &["accept", "config", "engine", "supervised"]),
+    ("serve", &["accept", "allocator", "config", "engine", "supervised"]),
     ("shown", &["config"]),
     ("supervised", &[]),
     ("tokens", &["config"]),
@@ -91,12 +91,13 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("libc", &["accept", "disk"]),
     ("lz4_flex", &["decode"]),
     ("memchr", &["accept", "decode"]),
+    ("libmimalloc_sys", &["allocator"]),
     ("mimalloc", &["allocator"]),
     ("object_store", &["publish"]),
     ("parquet", &["persist"]),
     ("prometheus_client", &["accept"]),
     ("rmp", &["decode"]),
-    ("rustix", &["accept"]),
+    ("rustix", &["accept", "engine"]),
     ("sd_notify", &["supervised"]),
     ("sha2", &["access"]),
     ("simd_json", &["accept", "access", "decode", "inspect", "publish", "schema"]),

@@ -66,6 +66,7 @@ fn start() -> Server {
         flush_bytes: 64 << 20,
         memory_limit: 256 << 20,
         resident: None,
+        trim: None,
         close_timeout: Duration::from_secs(1),
         limits: LIMITS,
         unsigned: Unsigned::Decimal,
