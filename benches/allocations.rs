@@ -60,6 +60,7 @@ fn options(data_dir: &std::path::Path) -> Options {
         memory_limit: 4 << 30,
         resident: None,
         trim: None,
+        put_last: None,
         close_timeout: Duration::from_secs(30),
         limits: Limits { body_bytes_max: 256 << 20, ..Limits::DEFAULT },
         unsigned: Unsigned::Int64,

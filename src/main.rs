@@ -1,7 +1,5 @@
 //! The `peristyle` binary: settings and logging, then a command; everything else is in the library.
 
-mod allocator;
-
 mod inspect;
 
 mod serve;
@@ -9,6 +7,8 @@ mod serve;
 mod shown;
 
 mod supervised;
+
+mod system;
 
 mod tokens;
 

@@ -12,7 +12,7 @@ use peristyle::engine::{Engine, Options, RetryOptions, resident_bytes};
 use peristyle::schema::pinned;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{allocator, supervised};
+use crate::{supervised, system};
 
 /// How long the last flush may take before the process gives up and says so.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -141,7 +141,8 @@ fn options(config: &Config, shards: usize) -> Result<Options, Box<dyn Error>> {
         flush_bytes: config.flush_bytes_max(),
         memory_limit: config.memory_limit_bytes(),
         resident: Some(resident_bytes),
-        trim: Some(allocator::trim),
+        trim: Some(system::trim),
+        put_last: Some(system::put_last),
         close_timeout: CLOSE_TIMEOUT,
         limits: config.limits(),
         unsigned: config.unsigned,

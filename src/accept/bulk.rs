@@ -10,7 +10,7 @@
 //! A decoder holds the tables of its shard from the first row of a body to the last, and a thread
 //! that decodes reads no socket. So whoever waits behind a body waits for all of it: a megabyte of
 //! good lines is half a millisecond of that, one made to hurt a hundred. The scheduler of the
-//! system does not wait: a small body that arrives gets the processor within its own time.
+//! system does not wait, where it knows who comes first (`precedence`).
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -20,11 +20,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{future, io};
 
-use rustix::process::setpriority_process;
 use tokio::runtime::Builder as RuntimeBuilder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::precedence::{Precedence, Standing};
 use super::turns::Turns;
 use crate::engine::{Engine, Format, Shard};
 use crate::error::{BusyReason, WriteError};
@@ -34,13 +34,9 @@ use crate::error::{BusyReason, WriteError};
 const LINES_BYTES_MAX: usize = 1 << 20;
 const TREES_BYTES_MAX: usize = 256 << 10;
 
-/// Where there is not enough processor time, a thread that reads sockets or writes the journal gets
-/// ten times as much as this one, and gets it at once: between equals it waits for up to 4 ms.
-const NICE: i32 = 10;
-
-/// Memory that jobs leave behind is kept for the next one, and given back after so long without
-/// any, or so long in all: after a second the allocator gives it back, on whichever thread frees
-/// something then, and others wait behind that one.
+/// Memory that jobs leave behind is kept for the next one while there is enough, and given back
+/// after so long without any, or so long in all: after a second the allocator gives it back, on
+/// whichever thread frees something then, and others wait behind that one.
 const IDLE: Duration = Duration::from_millis(20);
 const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -52,6 +48,8 @@ type Job = Box<dyn FnOnce(&mut Shard) + Send>;
 pub(super) struct Bulk {
     /// Before the thread: it ends when this is gone.
     jobs: mpsc::UnboundedSender<Job>,
+    /// Where the thread may be put last; before it, too.
+    precedence: Option<Precedence>,
     _thread: Joined,
     /// Of large bodies; admission bounds how many there can be.
     pub(super) turns: Rc<Turns>,
@@ -76,15 +74,18 @@ impl Bulk {
     /// The thread could not be made.
     pub(super) fn start(engine: &Arc<Engine>, index: usize, name: String) -> io::Result<Self> {
         let (jobs, given) = mpsc::unbounded_channel();
-        let engine = Arc::clone(engine);
+        let (begun, standing) = std::sync::mpsc::sync_channel(1);
+        let (watched, engine) = (Arc::clone(engine), Arc::clone(engine));
         let runtime = RuntimeBuilder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new().name(name).spawn(move || {
-            if let Err(error) = setpriority_process(None, NICE) {
-                tracing::warn!(%error, "large bodies are decoded at the priority of all others");
-            }
-            runtime.block_on(work(&engine, Shard::new(&engine, index), given));
+            let standing = Standing::of_this_thread(&engine);
+            // Whoever started the thread waits for this.
+            begun.send(standing.clone()).ok();
+            runtime.block_on(work(&engine, Shard::new(&engine, index), given, standing));
         })?;
-        Ok(Self { jobs, _thread: Joined(Some(thread)), turns: Rc::default() })
+        let standing = standing.recv().ok().flatten();
+        let precedence = standing.map(|standing| Precedence::new(watched, standing));
+        Ok(Self { jobs, precedence, _thread: Joined(Some(thread)), turns: Rc::default() })
     }
 
     /// Has the thread do `job`, and waits for what comes of it. It is done, too, when nobody waits
@@ -105,7 +106,11 @@ impl Bulk {
             let _ = reply.send(catch_unwind(AssertUnwindSafe(|| job(shard))));
         }));
         sent.map_err(|_| BusyReason::ShuttingDown)?;
-        match done.await.map_err(|_| BusyReason::ShuttingDown)? {
+        let done = match &self.precedence {
+            Some(precedence) => precedence.wait(done).await,
+            None => done.await,
+        };
+        match done.map_err(|_| BusyReason::ShuttingDown)? {
             Ok(done) => Ok(done),
             Err(panic) => resume_unwind(panic),
         }
@@ -121,7 +126,12 @@ pub(super) fn bytes_max(format: Format) -> usize {
 }
 
 /// Does jobs, and what the flusher asks between them, until there is nobody who gives any.
-async fn work(engine: &Engine, shard: Shard, mut given: mpsc::UnboundedReceiver<Job>) {
+async fn work(
+    engine: &Engine,
+    shard: Shard,
+    mut given: mpsc::UnboundedReceiver<Job>,
+    standing: Option<Arc<Standing>>,
+) {
     let shard = Rc::new(RefCell::new(shard));
     let commands = async {
         Shard::commands(Rc::clone(&shard)).await;
@@ -133,13 +143,18 @@ async fn work(engine: &Engine, shard: Shard, mut given: mpsc::UnboundedReceiver<
         loop {
             let next = match since {
                 Some(since) if engine.now() - since >= TRIM_INTERVAL => None,
+                Some(_) if engine.is_nearly_resident() => None,
                 Some(_) => timeout(IDLE, given.recv()).await.ok(),
                 None => Some(given.recv().await),
             };
             match next {
                 Some(Some(job)) => {
                     since.get_or_insert_with(|| engine.now());
-                    job(&mut shard.borrow_mut());
+                    let job = || job(&mut shard.borrow_mut());
+                    match &standing {
+                        Some(standing) => standing.last(job),
+                        None => job(),
+                    }
                 }
                 Some(None) => return,
                 None => {

@@ -62,6 +62,8 @@ mod peers;
 
 mod placement;
 
+mod precedence;
+
 mod query;
 
 mod questdb;

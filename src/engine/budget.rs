@@ -5,6 +5,7 @@
 //! of the limit. It takes three quarters of the limit at most, and nothing from a body that is
 //! alone: what the allocator keeps it gives again, and nobody waits for ever for it to shrink.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -33,6 +34,9 @@ pub type Resident = fn() -> Option<u64>;
 
 /// Gives memory that is free back to the system, which takes 50 us for each MiB.
 pub type Trim = fn();
+
+/// Has a thread (0: the one that calls) run only when no other will, or as any other.
+pub type PutLast = fn(i32, bool) -> io::Result<()>;
 
 /// What is accounted, and the two marks: flush, and refuse.
 ///
@@ -133,6 +137,14 @@ impl Budget {
         let kept = last - last.saturating_sub(found).div_ceil(FORGOTTEN_PART);
         let surplus = found.max(kept).min(self.limit - self.limit / SURPLUS_FREE_PART);
         self.surplus.store(surplus, Ordering::Relaxed);
+    }
+
+    /// Whether so much is resident that little is left of the limit.
+    pub(super) fn is_nearly_resident(&self) -> bool {
+        let resident = self.resident.and_then(|resident| resident());
+        resident.is_some_and(|it| {
+            usize::try_from(it).is_ok_and(|it| it >= self.limit - self.limit / GROWTH_PART)
+        })
     }
 
     /// What the surplus leaves of `bytes`.

@@ -61,7 +61,7 @@ use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
 pub use self::admission::Admission;
 pub use self::apply::WriteRequest;
-pub use self::budget::{MemoryUse, Resident, Trim};
+pub use self::budget::{MemoryUse, PutLast, Resident, Trim};
 pub use self::figures::resident_bytes;
 pub use self::inspection::{Check, Finding, Inspection, JournalReport, inspect};
 pub use self::queue::{FairQueue, QueueTicket, Tenant};
@@ -122,6 +122,8 @@ pub struct Options {
     /// Gives memory that is free back to the system; called by threads that nobody waits for.
     /// `None`: the allocator does when it will.
     pub trim: Option<Trim>,
+    /// Has the threads of large bodies run when no other will. `None`: they are nice.
+    pub put_last: Option<PutLast>,
     /// How long [`Engine::close`] tries to write what is left.
     pub close_timeout: Duration,
     /// The bounds of bodies and tables.
@@ -162,6 +164,7 @@ pub struct Engine {
     flusher: Mutex<Option<JoinHandle<()>>>,
     is_closing: AtomicBool,
     trim: Option<Trim>,
+    put_last: Option<PutLast>,
 }
 
 /// What a flush wrote.
@@ -261,6 +264,7 @@ impl Engine {
             flusher: Mutex::new(Some(thread)),
             is_closing: AtomicBool::new(false),
             trim: options.trim,
+            put_last: options.put_last,
         }))
     }
 
@@ -289,11 +293,21 @@ impl Engine {
         Ok(Place { reservation, claim })
     }
 
+    /// Whether nearly all of the memory limit is resident: then what is free should not be kept.
+    pub fn is_nearly_resident(&self) -> bool {
+        self.budget.is_nearly_resident()
+    }
+
     /// Gives memory that is free back to the system, as [`Options::trim`] does.
     pub fn trim(&self) {
         if let Some(trim) = self.trim {
             trim();
         }
+    }
+
+    /// What [`Options::put_last`] is.
+    pub fn put_last(&self) -> Option<PutLast> {
+        self.put_last
     }
 
     /// What an acknowledged row has survived.

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::http_client::Client;
 use crate::live::read_rows;
 use crate::processes::{output, spawn};
@@ -114,4 +116,56 @@ fn a_second_server_on_one_data_directory_is_refused() {
     assert!(log.contains("lock"), "{log}");
     first.signal("-TERM");
     assert_eq!(first.end().0, Some(0));
+}
+
+/// The field of a thread's `stat`, counted from 1 as in proc(5), of the thread with a name.
+fn thread_field(process: u32, name: &str, field: usize) -> String {
+    let tasks = Path::new("/proc").join(process.to_string()).join("task");
+    let stat = std::fs::read_dir(tasks)
+        .expect("threads")
+        .filter_map(|task| {
+            std::fs::read_to_string(task.expect("a thread").path().join("stat")).ok()
+        })
+        .find(|stat| stat.contains(&format!("({name})")))
+        .expect("a thread of this name");
+    let (_, rest) = stat.rsplit_once(") ").expect("a name");
+    rest.split(' ').nth(field - 3).expect("a field").to_owned()
+}
+
+/// Whether a thread may come back from `SCHED_IDLE` to a nice value of 10: by `CAP_SYS_NICE`, which
+/// is number 23, or by the limit.
+fn may_be_less_nice() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+    let line = status.lines().find_map(|it| it.strip_prefix("CapEff:")).expect("capabilities");
+    let capabilities = u64::from_str_radix(line.trim(), 16).expect("a number");
+    capabilities & 1 << 23 != 0 || getrlimit(Resource::Nice).current.is_none_or(|it| it >= 10)
+}
+
+/// `SCHED_IDLE` while it has a body, where the system allows the way back; nice in any case, so
+/// that the flusher, which asks it for its rows, does not wait.
+#[test]
+fn the_thread_of_large_bodies_is_nice_and_as_any_other_while_it_has_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let binary = Binary::start(directory.path(), &["--shards", "1"]);
+    let mut client = Client::connect(binary.address);
+    let body = "m,t=x f=1i 1000\n".repeat(200_000);
+    assert_eq!(client.post("/write?db=d", &body).status, 204);
+    let (nice, policy) =
+        (thread_field(binary.id(), "bulk-0", 19), thread_field(binary.id(), "bulk-0", 41));
+    assert_eq!(nice, "10");
+    let mut policies = vec![policy];
+    client.send(&crate::http_client::head("POST", "/write?db=d", "", body.len()));
+    client.send(body.as_bytes());
+    while client.has_nothing_yet() {
+        policies.push(thread_field(binary.id(), "bulk-0", 41));
+    }
+    assert_eq!(client.answer().status, 204);
+    if may_be_less_nice() {
+        assert!(policies.contains(&"5".to_owned()), "never last: {policies:?}");
+    }
+    while thread_field(binary.id(), "bulk-0", 41) != "0" {
+        std::thread::yield_now();
+    }
+    binary.signal("-TERM");
+    assert_eq!(binary.end().0, Some(0));
 }

@@ -48,6 +48,7 @@ pub fn options(data_dir: &Path) -> Options {
         memory_limit: 1 << 30,
         resident: None,
         trim: None,
+        put_last: None,
         close_timeout: Duration::from_secs(30),
         limits: Limits::DEFAULT,
         unsigned: Unsigned::Int64,

@@ -158,6 +158,26 @@ expect_in_order() {
     done
 }
 
+# The policy of a thread of large bodies while it has one: the unit allows the way back from last.
+expect_last() {
+    local process thread threads=() stat found=
+    process="$(property MainPID)"
+    for thread in "/proc/$process/task"/*; do
+        [[ "$(< "$thread/comm")" != bulk-* ]] || threads+=("$thread")
+    done
+    yes '# no row, but a large body' | head -c 20000000 > body || true
+    curl -s -o answer -w '%{http_code}' 'localhost:8086/write?db=d' --data-binary @body > status &
+    while kill -0 $! 2> /dev/null; do
+        for thread in "${threads[@]}"; do
+            read -r -a stat < "$thread/stat"
+            [ "${stat[40]}" != 5 ] || found=1
+        done
+    done
+    wait $!
+    [ "$(< status)" = 204 ] || failed "a large body: $(< status) $(< answer)"
+    [ -n "$found" ] || failed "the thread of large bodies is never last"
+}
+
 trial() {
     trap 'failed "line $LINENO"' ERR
     cd /run/trial
@@ -168,6 +188,9 @@ trial() {
     systemd-analyze security --no-pager peristyle | tail -1 | sed 's/ [^ ]*$//'
     write_one
     write_one
+
+    echo "-- large bodies are decoded when nothing else is to do"
+    expect_last
 
     echo "-- killed, it is started again, and is active when the journal is replayed"
     expect_restart systemctl kill --signal KILL peristyle

@@ -67,6 +67,7 @@ fn start() -> Server {
         memory_limit: 256 << 20,
         resident: None,
         trim: None,
+        put_last: None,
         close_timeout: Duration::from_secs(1),
         limits: LIMITS,
         unsigned: Unsigned::Decimal,
