@@ -53,8 +53,8 @@ impl Standing {
         let put_last = engine.put_last()?;
         let schedstat = File::open("/proc/thread-self/schedstat").ok()?;
         // A thread without a way back would stay last.
-        let tried = thread::spawn(move || put_last(0, true).and_then(|()| put_last(0, false)));
-        tried.join().ok()?.ok()?;
+        let way = move || put_last(0, true).and_then(|()| put_last(0, false));
+        thread::Builder::new().spawn(way).ok()?.join().ok()?.ok()?;
         let thread = gettid().as_raw_nonzero().get();
         Some(Arc::new(Self { thread, schedstat, put_last, is_raised: AtomicBool::new(false) }))
     }
