@@ -15,11 +15,11 @@ use crate::engine::{Encoding, Format, Inflater, Tenant};
 use crate::error::{ClientError, WriteError};
 use crate::limits::Limits;
 
-/// Inflated by the shard, for each byte received: more than agents compress by. What comes to more
-/// begins again on the bulk thread, and so does what is larger than it decodes.
+/// Inflated by the shard, for each byte received: more than agents compress by. What says that it
+/// comes to more goes to the bulk thread, and what comes to more than it said begins again there.
 const INFLATED_HERE_RATIO: usize = 16;
 const INFLATED_HERE_MIN: usize = 256 << 10;
-/// What a compressed byte is taken for, before it is known better.
+/// What a compressed byte is taken for, where the body does not say.
 const INFLATED_GUESS: usize = 8;
 
 /// A body that may be decoded.
@@ -53,16 +53,19 @@ pub(super) async fn inflate(
     };
     let (is_plain, held) = (encoding == Encoding::Identity, received.bytes.len());
     let limits = context.engine.limits();
-    let here_max = bulk::bytes_max(format);
-    let comes_to = if is_plain { held } else { held.saturating_mul(INFLATED_GUESS) };
-    if comes_to <= here_max {
+    let declared = encoding.declared(&received.bytes);
+    let comes_to = declared.unwrap_or_else(|| held.saturating_mul(INFLATED_GUESS));
+    let max = held
+        .saturating_mul(INFLATED_HERE_RATIO)
+        .max(INFLATED_HERE_MIN)
+        .min(bulk::bytes_max(format));
+    if comes_to <= max {
         let turn = context.turns.take(tenant.clone(), encoding, held).await;
         if is_plain {
             let inflated = context.pool.take(0);
             return Ok(Ready { encoding, inflated, turn, is_bulk: false });
         }
-        let max = held.saturating_mul(INFLATED_HERE_RATIO).max(INFLATED_HERE_MIN).min(here_max);
-        let mut inflated = context.pool.take(max as u64);
+        let mut inflated = context.pool.take(comes_to as u64);
         let here = Limits { inflated_bytes_max: max.min(limits.inflated_bytes_max), ..*limits };
         let done = context.inflater.borrow_mut().inflate(
             encoding,

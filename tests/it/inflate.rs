@@ -164,6 +164,24 @@ fn a_body_cut_anywhere_is_truncated() {
     }
 }
 
+/// A body in one piece ends where its trailer begins, whatever its decoder has read of it; so does
+/// a body by parts whose data end there.
+#[test]
+fn what_stands_between_data_and_a_trailer_that_fits_is_not_looked_at() {
+    let body = gzip(b"a v=1\n");
+    let (data, trailer) = body.split_at(body.len() - 8);
+    let filled = [data, b"no encoder writes this", trailer].concat();
+    assert_eq!(inflate(Encoding::Gzip, &filled).as_deref(), Ok(&b"a v=1\n"[..]));
+    // It does not fit: another body's, or the same one's behind another member.
+    let other = gzip(b"a v=2\n");
+    let unfit = [data, &other[other.len() - 8..]].concat();
+    check_broken(Encoding::Gzip, &unfit, Broken::Checksum, data.len());
+    let twice = [&body[..], &body].concat();
+    assert_eq!(inflate(Encoding::Gzip, &twice).as_deref(), Ok(&b"a v=1\na v=1\n"[..]));
+    let garbage = [&body[..], b"x", &body].concat();
+    check_broken(Encoding::Gzip, &garbage, Broken::Garbage, body.len());
+}
+
 #[test]
 fn what_broke_is_named_with_its_byte() {
     let body = gzip(b"a v=1\n");
@@ -335,6 +353,59 @@ fn a_refused_reservation_ends_the_inflation() {
     );
     assert!(matches!(result, Err(WriteError::Busy(BusyReason::MemoryFull { retry_after_s: 7 }))));
     assert!(output.len() <= 200_000);
+}
+
+/// What is asked for while a body is inflated, and what comes of it.
+fn reserved(encoding: Encoding, body: &[u8]) -> (Vec<usize>, usize, Result<(), WriteError>) {
+    let (mut told, mut output) = (Vec::new(), Vec::new());
+    let limits = Limits { inflate_free_bytes: 300_000, inflate_ratio_max: 2, ..Limits::DEFAULT };
+    let result = Inflater::default().inflate(encoding, body, &mut output, &limits, &mut |bytes| {
+        told.push(bytes);
+        Ok(())
+    });
+    (told, output.capacity(), result)
+}
+
+#[test]
+fn a_body_that_says_its_length_has_room_at_once() {
+    for len in [0, 1, 65_535, 65_536, 65_537, 200_000, 299_999, 300_000] {
+        let data = noise(len);
+        for (encoding, body) in [
+            (Encoding::Gzip, gzip(&data)),
+            (Encoding::Zstd, zstd::bulk::compress(&data, 3).expect("level 3 exists")),
+        ] {
+            assert_eq!(encoding.declared(&body), Some(len));
+            let (told, capacity, result) = reserved(encoding, &body);
+            result.expect("a whole body");
+            let room = (len + 1).max(65_536);
+            assert!(told.iter().all(|it| *it == room || *it == len), "{encoding:?}: {told:?}");
+            assert_eq!(capacity, room, "{encoding:?}");
+        }
+    }
+}
+
+#[test]
+fn a_length_that_is_not_so_is_refused_and_reserves_nothing_that_truth_would_not() {
+    let (len, honest) = (200_000, gzip(&noise(200_000)));
+    let trailer = honest.len() - 4;
+    for lie in [0, len - 1, len + 1, 299_999, 300_000, 1 << 20, u32::MAX] {
+        let mut body = honest.clone();
+        body[trailer..].copy_from_slice(&lie.to_le_bytes());
+        let (told, capacity, result) = reserved(Encoding::Gzip, &body);
+        match result {
+            Err(WriteError::Client(ClientError::BrokenEncoding { what, byte, .. })) => {
+                assert_eq!((what, byte), (Broken::Length, trailer), "{lie}");
+            }
+            other => panic!("{lie}: {other:?}"),
+        }
+        // By doubling it comes to this, too.
+        let may = 2 * body.len().max(262_144);
+        assert!(capacity <= may && told.iter().all(|it| *it <= may), "{lie}: {told:?}");
+    }
+    // Several members: the last one's length is not the body's.
+    let body = [honest.clone(), gzip(b"m v=1\n"), honest].concat();
+    let (.., result) = reserved(Encoding::Gzip, &body);
+    result.expect("three whole members");
 }
 
 #[test]

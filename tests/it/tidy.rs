@@ -89,6 +89,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper_util", &["accept"]),
     ("lexical_core", &["decode"]),
     ("libc", &["accept", "disk", "system"]),
+    ("libdeflater", &["decode"]),
     ("lz4_flex", &["decode"]),
     ("memchr", &["accept", "decode"]),
     ("libmimalloc_sys", &["system"]),
