@@ -13,7 +13,7 @@ use super::admission::Line;
 
 /// Bodies in flight may have one part of so many when another one begins: more of them wait for the
 /// processor, and what they have is cold when they get it.
-const BODIES_PART: usize = 4;
+const BODIES_PART: usize = 8;
 /// One part of so many is kept for bodies in flight that grow, and for small ones.
 const GROWTH_PART: usize = 8;
 /// Of that, one part of so many of all is for small bodies: what large ones hold, whatever they
@@ -141,10 +141,17 @@ impl Budget {
 
     /// Whether so much is resident that little is left of the limit.
     pub(super) fn is_nearly_resident(&self) -> bool {
+        self.has_resident(self.limit - self.limit / GROWTH_PART)
+    }
+
+    /// Whether half of the limit is resident.
+    pub(super) fn is_half_resident(&self) -> bool {
+        self.has_resident(self.limit / 2)
+    }
+
+    fn has_resident(&self, bytes: usize) -> bool {
         let resident = self.resident.and_then(|resident| resident());
-        resident.is_some_and(|it| {
-            usize::try_from(it).is_ok_and(|it| it >= self.limit - self.limit / GROWTH_PART)
-        })
+        resident.is_some_and(|it| usize::try_from(it).is_ok_and(|it| it >= bytes))
     }
 
     /// What the surplus leaves of `bytes`.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::budget::Trim;
+use super::budget::{Budget, Trim};
 use super::flusher::{Event, Wiring};
 use super::publisher::{Publisher, TableRows};
 use super::shard::monotonic_clock;
@@ -30,8 +30,13 @@ use crate::segment::SegmentMeta;
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
 /// Longest wait between two tries.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
-/// Bytes of rows that a writer frees before it has memory given back.
+/// Bytes of rows that a writer frees before it has memory given back: at once where half of the
+/// memory limit is resident; else when it has had nothing to write for so long, or so long after
+/// the last time. Until then the next rows take it, and no page of it is made twice; after a second
+/// the allocator gives it back on whichever thread frees something then, and others wait for that.
 const TRIMMED_BYTES_MIN: usize = 4 << 20;
+const TRIM_IDLE: Duration = Duration::from_millis(20);
+const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 
 /// One table's rows of one round, and of those that came before a writer was free.
 #[derive(Debug)]
@@ -119,8 +124,10 @@ impl Writers {
                 publisher: Arc::clone(&wiring.publisher),
                 journal: Arc::clone(&wiring.journal),
                 events: wiring.events.clone(),
+                budget: Arc::clone(&wiring.budget),
                 trim: wiring.trim,
                 freed: Cell::new(0),
+                trimmed: Cell::new(monotonic_clock()),
             };
             std::thread::Builder::new()
                 .name(format!("writer-{index}"))
@@ -202,9 +209,11 @@ struct Writer {
     publisher: Arc<Publisher>,
     journal: Arc<Journal>,
     events: mpsc::Sender<Event>,
+    budget: Arc<Budget>,
     trim: Option<Trim>,
-    /// Bytes of rows since memory was given back.
+    /// Bytes of rows since memory was given back, and when that was.
     freed: Cell<usize>,
+    trimmed: Cell<Instant>,
 }
 
 impl Writer {
@@ -232,15 +241,21 @@ impl Writer {
             if queue.is_closed && queue.jobs.is_empty() && queue.failed.is_empty() {
                 return None;
             }
-            let due = queue.failed.iter().map(|(due, _)| *due).min();
+            let due = queue.failed.iter().map(|(due, _)| due.saturating_duration_since(now)).min();
+            let idle = self.has_freed().then_some(TRIM_IDLE);
             let changed = &self.shared.changed;
-            queue = match due {
-                Some(due) => {
-                    let waited = changed.wait_timeout(queue, due.saturating_duration_since(now));
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            let Some(wait) = due.into_iter().chain(idle).min() else {
+                queue = changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
             };
+            let waited = changed.wait_timeout(queue, wait);
+            let over;
+            (queue, over) = waited.unwrap_or_else(PoisonError::into_inner);
+            if over.timed_out() && self.has_freed() {
+                drop(queue);
+                self.trim();
+                queue = self.shared.lock();
+            }
         }
     }
 
@@ -297,11 +312,24 @@ impl Writer {
         }
     }
 
-    /// Has memory given back once enough of it was freed.
+    /// Whether enough memory was freed for giving it back.
+    fn has_freed(&self) -> bool {
+        self.freed.get() >= TRIMMED_BYTES_MIN
+    }
+
+    /// Notes freed memory, and has it given back if that is due.
     fn trim_after(&self, bytes: usize) {
         self.freed.set(self.freed.get() + bytes);
-        if let Some(trim) = self.trim.filter(|_| self.freed.get() >= TRIMMED_BYTES_MIN) {
-            self.freed.set(0);
+        let is_due = || monotonic_clock() - self.trimmed.get() >= TRIM_INTERVAL;
+        if self.has_freed() && (is_due() || self.budget.is_half_resident()) {
+            self.trim();
+        }
+    }
+
+    fn trim(&self) {
+        self.freed.set(0);
+        self.trimmed.set(monotonic_clock());
+        if let Some(trim) = self.trim {
             trim();
         }
     }

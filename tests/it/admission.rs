@@ -17,10 +17,10 @@ use crate::live::Live;
 use crate::msgpack_bodies::Random;
 
 const MIB: usize = 1 << 20;
-/// Of the engines here: bodies begin in 8 MiB of it, and in 14 MiB with everything else.
-const LIMIT: usize = 16 * MIB;
+/// Of the engines here: bodies begin in 4 MiB of it, and in 28 MiB with everything else.
+const LIMIT: usize = 32 * MIB;
 /// Of it, what bodies may have when one begins.
-const PART: usize = LIMIT / 4;
+const PART: usize = LIMIT / 8;
 /// Of it, what is for small bodies alone.
 const SMALL: usize = LIMIT / 16;
 /// Places of the engine's queue.
@@ -234,19 +234,19 @@ fn bodies_begin_in_their_part_of_the_memory_to_the_byte() {
 #[test]
 fn one_body_may_have_more_and_grow_to_what_small_ones_have() {
     let tight = Tight::new();
-    assert!((1..=30).contains(&retry_after(tight.poll(&mut tight.admit(0, 14 * MIB + 1)))));
+    assert!((1..=30).contains(&retry_after(tight.poll(&mut tight.admit(0, 28 * MIB + 1)))));
     assert_eq!(tight.state(), (0, 0));
-    let mut alone = tight.now(14 * MIB);
+    let mut alone = tight.now(28 * MIB);
     assert!(tight.poll(&mut tight.admit(0, 1)).is_none());
     // A form does not wait; it is in what is kept for growth.
     let form = tight.engine().admit_form(1).expect("room for forms");
-    alone.grow(15 * MIB - 1).expect("room to grow");
-    assert!(alone.grow(15 * MIB).is_err());
-    let more = tight.engine().admit_form(MIB).expect("room for forms");
+    alone.grow(30 * MIB - 1).expect("room to grow");
+    assert!(alone.grow(30 * MIB).is_err());
+    let more = tight.engine().admit_form(2 * MIB).expect("room for forms");
     assert!(tight.engine().admit_form(1).is_err());
-    assert_eq!(tight.state(), (16 * MIB, 0));
+    assert_eq!(tight.state(), (LIMIT, 0));
     drop((form, more));
-    alone.grow(15 * MIB).expect("room to grow");
+    alone.grow(30 * MIB).expect("room to grow");
     alone.shrink(5);
     assert_eq!(tight.state(), (5, 0));
     drop(alone);
@@ -258,7 +258,7 @@ fn one_body_may_have_more_and_grow_to_what_small_ones_have() {
 fn small_bodies_wait_for_no_large_one() {
     let tight = Tight::new();
     let mut large = tight.now(PART);
-    large.grow(15 * MIB).expect("room to grow");
+    large.grow(30 * MIB).expect("room to grow");
     let mut waiting = tight.admit(0, 1);
     assert!(tight.poll(&mut waiting).is_none());
     let small = |bytes| tight.engine().admit_small(bytes);
@@ -273,7 +273,7 @@ fn small_bodies_wait_for_no_large_one() {
     last.grow(MIB).expect("it is a large one now");
     assert!(small(2).is_none());
     let again = small(1).expect("it is no small one any more");
-    assert_eq!(tight.state(), (3 * MIB + 1, 0));
+    assert_eq!(tight.state(), (4 * MIB + 1, 0));
     drop((large, first, below, last, again));
     drop(tight.poll(&mut waiting).expect("its turn").expect("room"));
     assert_eq!(tight.state(), (0, 0));
@@ -281,10 +281,10 @@ fn small_bodies_wait_for_no_large_one() {
 
 #[test]
 fn what_is_resident_and_not_accounted_leaves_less_to_all_but_a_body_that_is_alone() {
-    // What the process has, a quarter of what that leaves, and what may begin of 14 MiB.
+    // What the process has, an eighth of what that leaves, and what may begin of 28 MiB.
     let cases: [(Resident, usize); 3] = [
         (|| None, PART),
-        (|| Some(4 << 20), 3 * MIB),
+        (|| Some(8 << 20), 3 * MIB),
         // Three quarters of the limit at most.
         (|| Some(100 << 20), MIB),
     ];
@@ -294,7 +294,7 @@ fn what_is_resident_and_not_accounted_leaves_less_to_all_but_a_body_that_is_alon
         let (below, at) = (tight.now(1), tight.now(1));
         assert!(tight.poll(&mut tight.admit(0, 1)).is_none());
         drop((first, below, at));
-        drop(tight.now(14 * MIB));
+        drop(tight.now(28 * MIB));
         assert_eq!(tight.state(), (0, 0));
     }
 }
@@ -303,11 +303,11 @@ fn what_is_resident_and_not_accounted_leaves_less_to_all_but_a_body_that_is_alon
 fn a_body_does_not_grow_into_what_is_resident_and_a_form_may() {
     let tight = Tight::with(Some(|| Some(100 << 20)));
     let mut body = tight.now(1);
-    body.grow(3 * MIB - 1).expect("room to grow");
-    body.grow(3 * MIB).expect("room to grow");
-    assert!(body.grow(3 * MIB + 1).is_err());
-    let small = tight.engine().admit_small(MIB).expect("room for small ones");
-    let form = tight.engine().admit_form(12 * MIB).expect("room for forms");
+    body.grow(6 * MIB - 1).expect("room to grow");
+    body.grow(6 * MIB).expect("room to grow");
+    assert!(body.grow(6 * MIB + 1).is_err());
+    let small = tight.engine().admit_small(2 * MIB).expect("room for small ones");
+    let form = tight.engine().admit_form(24 * MIB).expect("room for forms");
     assert!(tight.engine().admit_form(1).is_err());
     drop((body, small, form));
     assert_eq!(tight.state(), (0, 0));
@@ -315,14 +315,14 @@ fn a_body_does_not_grow_into_what_is_resident_and_a_form_may() {
 
 #[test]
 fn a_surplus_that_is_given_back_is_forgotten() {
-    static RESIDENT: AtomicUsize = AtomicUsize::new(4 * MIB);
+    static RESIDENT: AtomicUsize = AtomicUsize::new(8 * MIB);
     let tight = Tight::with(Some(|| Some(RESIDENT.load(Ordering::SeqCst) as u64)));
     let held = tight.now(1);
     assert!(tight.poll(&mut tight.admit(0, 3 * MIB)).is_none());
     RESIDENT.store(0, Ordering::SeqCst);
     let measured = (0..1_000).take_while(|_| {
         // A 32nd of the limit: it is measured again.
-        drop(tight.now(MIB / 2));
+        drop(tight.now(MIB));
         tight.poll(&mut tight.admit(0, PART - 1)).is_none()
     });
     assert!((1..999).contains(&measured.count()));

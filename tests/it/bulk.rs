@@ -211,11 +211,38 @@ fn memory_is_given_back_by_threads_that_nobody_waits_for() {
         sent += 10_000;
     }
     assert_eq!(live.post("/api/v1/flush", "").status, 200);
-    assert_eq!(trimmed(), 2, "the rows of a flush");
+    // The rows of a flush, as soon as their writer has had nothing to write for a while.
+    while trimmed() == 1 {
+        thread::yield_now();
+    }
     assert_eq!(live.post("/write?db=d", lines(sent, 60_000)).status, 204);
-    // As soon as it has had nothing to do for a while.
+    // And so the bulk thread.
     while trimmed() == 2 {
         thread::yield_now();
     }
     assert_eq!(live.rows("d").len(), sent + 60_000 - 1);
+}
+
+/// As above, of the test below.
+static TRIMMED_AT_ONCE: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn memory_is_given_back_at_once_where_half_of_the_limit_is_resident() {
+    const LIMIT: usize = 256 << 20;
+    let live = Live::start_with(|options| {
+        options.memory_limit = LIMIT;
+        options.resident = Some(|| Some(LIMIT as u64 / 2));
+        options.trim = Some(|| {
+            TRIMMED_AT_ONCE.fetch_add(1, Ordering::SeqCst);
+        });
+    });
+    for flush in 0..3 {
+        for body in 0..16 {
+            let first = 1 + (flush * 16 + body) * 10_000;
+            assert_eq!(live.post("/write?db=d", lines(first, 10_000)).status, 204);
+        }
+        assert_eq!(live.post("/api/v1/flush", "").status, 200);
+        // The first one was of what was replayed.
+        assert_eq!(TRIMMED_AT_ONCE.load(Ordering::SeqCst), flush + 2, "when a flush is answered");
+    }
 }
