@@ -11,7 +11,7 @@ use crate::measure::{Server, measure, requests};
 use crate::options::Options;
 use crate::process::machine;
 use crate::report::{Finding, Report, float, per};
-use crate::shape::Shape;
+use crate::shape::{Grid, Shape};
 
 /// A load with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -24,6 +24,9 @@ pub enum Scenario {
     Concurrency,
     /// 60 s of tsbs line protocol, gzip, 8 connections, every answer synced.
     Sustained,
+    /// Rows a second of a core, from one measurement to a thousand, 10 series to a million, 10
+    /// columns to a thousand: alike, for the same values.
+    Flat,
 }
 
 /// Rows of the memory test's body.
@@ -43,6 +46,10 @@ const P99_RATIO_MAX: f64 = 2.0;
 const MEMORY_RATIO_MAX: f64 = 1.1;
 /// Rows that a core of the server takes in a second.
 const SUSTAINED_ROWS_PER_CPU_S: f64 = 1e6;
+/// What is in the middle of all that grows.
+const GRID: Grid = Grid { measurements: 1, series: 1_000, columns: 10 };
+/// Rows a second of a core may differ by this part.
+const FLAT_MIN: f64 = 0.85;
 
 /// Runs a scenario. With `--serve` each of its steps has a fresh server, where that matters.
 ///
@@ -53,6 +60,7 @@ pub fn run(scenario: Scenario, options: &Options) -> io::Result<Report> {
         Scenario::Memory => memory(options),
         Scenario::Concurrency => concurrency(options),
         Scenario::Sustained => sustained(options),
+        Scenario::Flat => flat(options),
     }
 }
 
@@ -191,4 +199,54 @@ fn sustained(options: &Options) -> io::Result<Report> {
     )];
     report.title = format!("sustained: {}", report.title);
     Ok(report)
+}
+
+fn flat(options: &Options) -> io::Result<Report> {
+    let mut findings = Vec::new();
+    let measurements = [1, 10, 100, 1_000].map(|measurements| Grid { measurements, ..GRID });
+    let series = [10, 1_000, 100_000, 1_000_000].map(|series| Grid { series, ..GRID });
+    let columns = [10, 100, 1_000].map(|columns| Grid { columns, ..GRID });
+    for (name, grids) in
+        [("measurements", &measurements[..]), ("series", &series[..]), ("columns", &columns[..])]
+    {
+        let values = grids.iter().map(|it| Ok((*it, values_per_cpu_s(options, *it)?)));
+        let values = values.collect::<io::Result<Vec<(Grid, f64)>>>()?;
+        let most = values.iter().map(|(_, value)| *value).fold(f64::MIN, f64::max);
+        findings.extend(values.iter().map(|(grid, value)| {
+            let count = match name {
+                "measurements" => grid.measurements,
+                "series" => grid.series,
+                _ => grid.columns,
+            };
+            let name = format!("{count} {name}: values a CPU second, of {:.1} M", most / 1e6);
+            Finding::at_least(&name, per(*value, most), FLAT_MIN)
+        }));
+    }
+    Ok(Report {
+        title: "flat: cost against work, plain line protocol".to_owned(),
+        machine: machine(),
+        findings,
+        ..Report::default()
+    })
+}
+
+/// Fields that a server of its own takes in a second of processor time, all series known.
+fn values_per_cpu_s(options: &Options, grid: Grid) -> io::Result<f64> {
+    let shape = Shape::Grid(grid);
+    let bodies = grid.series.div_ceil(shape.rows_per_body()).max(32);
+    let load = Options {
+        shape,
+        format: Format::LineProtocol,
+        encoding: Encoding::Plain,
+        rows: None,
+        bodies: u32::try_from(bodies).map_err(io::Error::other)?,
+        requests: None,
+        rate: None,
+        ..options.clone()
+    };
+    let server = Server::of(&load)?;
+    let report = measure(&load, &server)?;
+    server.stop()?;
+    let server = report.totals.server.ok_or_else(unknown_process)?;
+    Ok(server.rows_per_cpu_s * float(grid.columns as u64))
 }

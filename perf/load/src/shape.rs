@@ -1,4 +1,4 @@
-//! What rows look like: seven kinds of load, each from a seed.
+//! What rows look like: kinds of load, each from a seed.
 //!
 //! | shape      | rows                                                                  | a body |
 //! |------------|-----------------------------------------------------------------------|--------|
@@ -49,6 +49,17 @@ pub struct Row {
     pub offset_us: u32,
 }
 
+/// Rows of one tag and integers, by how many there are of what: for what work should cost alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Measurements, in turn; above 0.
+    pub measurements: usize,
+    /// Values of the tag, in turn; above 0.
+    pub series: usize,
+    /// Fields of a row.
+    pub columns: usize,
+}
+
 /// A kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
@@ -64,6 +75,9 @@ pub enum Shape {
     Wide,
     /// Fields that come and go.
     Churn,
+    /// As a scenario asks for.
+    #[value(skip)]
+    Grid(Grid),
 }
 
 /// Hosts of `tsbs`.
@@ -76,6 +90,8 @@ const WIDE_FIELDS: usize = 500;
 const CHURN_FIELDS: usize = 10;
 /// Measurements of `churn`.
 const CHURN_MEASUREMENTS: usize = 8;
+/// Values of a body of a grid.
+const GRID_VALUES: usize = 50_000;
 
 const IOT_MEASUREMENTS: [&str; 4] = ["cpu", "mem", "disk", "net"];
 const REGIONS: [&str; 4] = ["eu-central-1", "us-east-1", "us-west-2", "ap-south-1"];
@@ -99,6 +115,7 @@ impl Shape {
             Self::Simple | Self::Tsbs | Self::Telegraf => 5_000,
             Self::Iot | Self::Churn => 1_000,
             Self::Wide => 100,
+            Self::Grid(grid) => (GRID_VALUES / grid.columns.max(1)).max(1),
         }
     }
 
@@ -124,6 +141,7 @@ impl Shape {
             Self::Tsbs => tsbs(random, first + row, offset(row, TSBS_HOSTS)),
             Self::Wide => wide(random, row),
             Self::Churn => churn(random, index, row),
+            Self::Grid(of) => grid(random, of, first + row, offset(row, of.series)),
             _ => Row {
                 measurement: "simple".into(),
                 tags: vec![("host".into(), format!("host_{}", (first + row) % HOSTS))],
@@ -165,6 +183,16 @@ fn tsbs(random: &mut Random, series: usize, offset_us: u32) -> Row {
             .iter()
             .map(|name| ((*name).into(), Value::Integer(random.integer(101))))
             .collect(),
+        offset_us,
+    }
+}
+
+fn grid(random: &mut Random, of: Grid, row: usize, offset_us: u32) -> Row {
+    let field = |at: usize| (format!("field_{at}").into(), Value::Integer(random.integer(1_000)));
+    Row {
+        measurement: format!("grid_{}", row % of.measurements).into(),
+        tags: vec![("host".into(), format!("host_{}", row % of.series))],
+        fields: (0..of.columns).map(field).collect(),
         offset_us,
     }
 }
