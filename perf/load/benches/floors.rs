@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench -p peristyle-load --bench floors -- --serve target/release/peristyle
 //!     --seconds S      of load on each server, 5 where nothing is said
-//!     --rounds N       of server and floors in turn, 3; the table has the round of the median ratio
+//!     --rounds N       of server and floors in turn, 3; the table has the median ratio's
 //!     --only TEXT      the lines with this text
 //!     --scratch DIR    where the server and the floor of writing have their files
 //! ```
@@ -16,8 +16,8 @@
 //! | encode  | our Parquet, a file for each table; `budgets` holds it to `ArrowWriter`          |
 //! | write   | the bodies over a file written before, past the page cache, a sync for each eight; those files |
 //!
-//! Floors are processor time of their thread; the server's is that of its process until it has
-//! nothing left to do, all rows published, every answer synced.
+//! All are microseconds of processor time a row. Floors are their thread's; the server's is its
+//! process's until it has nothing left to do, all rows published, every answer synced.
 
 #![expect(clippy::unwrap_used, reason = "a bench stops at the first surprise")]
 #![expect(clippy::print_stdout, reason = "its result")]
@@ -116,9 +116,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     println!("{}\n", machine());
     println!(
-        "| load | server us/row | receive | inflate | decode | encode | write | sum | times | |"
+        "| load | server | receive | inflate | decode | encode | write | sum | times | of | |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let mut holds = true;
     for (shape, format) in [
         (Shape::Tsbs, Format::LineProtocol),
