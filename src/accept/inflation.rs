@@ -72,7 +72,7 @@ pub(super) async fn inflate(
             &received.bytes,
             &mut inflated.bytes,
             &here,
-            &mut |bytes| account.hold(held + bytes),
+            &mut |bytes| account.hold(held_by(held, bytes)),
         );
         let is_larger =
             matches!(done, Err(WriteError::Client(ClientError::InflatedTooLarge { .. })));
@@ -87,6 +87,12 @@ pub(super) async fn inflate(
         beside(&context.bulk, *limits, encoding, received, &mut inflated, account).await?;
     }
     Ok(Ready { encoding, inflated, turn, is_bulk: true })
+}
+
+/// What a body of `received` bytes that comes to `inflated` holds: itself, these, and the rows made
+/// of them, or, while it grows, what it grew out of.
+fn held_by(received: usize, inflated: usize) -> usize {
+    received.saturating_add(inflated.saturating_mul(2))
 }
 
 /// Inflates on the bulk thread. It goes on there when the client goes away, with what it holds.
@@ -104,8 +110,7 @@ async fn beside(
     let done = bulk.run(move |_| {
         let done =
             Inflater::default().inflate(encoding, &input, &mut output, &limits, &mut |bytes| {
-                // While it grows there are two of it, the other half as large.
-                body::hold(&mut admission, input.len() + bytes + bytes / 2)
+                body::hold(&mut admission, held_by(input.len(), bytes))
             });
         let output = if done.is_ok() { output } else { body::poolable(output) };
         (done, input, output, admission)

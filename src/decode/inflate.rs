@@ -86,15 +86,19 @@ impl Encoding {
         }
     }
 
-    /// What a body says that it comes to, which nobody has checked: of several members the last
-    /// one's length, of several frames the first one's.
+    /// What a body says that it comes to, which nobody has checked; `None` where it does not, or
+    /// is of several members of gzip. Of several frames of zstd it is the first one's length.
+    ///
+    /// Costs a search through a gzip body.
     pub fn declared(self, body: &[u8]) -> Option<usize> {
         match self {
             Self::Identity => Some(body.len()),
             Self::Deflate => None,
             // Modulo 2^32. Source: RFC 1952, section 2.3.1.
             Self::Gzip => {
-                body.last_chunk().and_then(|it| usize::try_from(u32::from_le_bytes(*it)).ok())
+                let size = u32::from_le_bytes(*body.last_chunk()?);
+                let is_one = memmem::find(body.get(MEMBER.len()..)?, MEMBER).is_none();
+                usize::try_from(size).ok().filter(|_| is_one)
             }
             Self::Zstd => {
                 let size = zstd::zstd_safe::get_frame_content_size(body).ok().flatten();
@@ -156,13 +160,14 @@ impl Inflater {
         };
         let (max, free) = (limits.inflated_bytes_max, limits.inflate_free_bytes);
         let mut target = Target { output, max, free, ratio_max, reserve };
-        target.expect(encoding.declared(input), input.len())?;
+        let declared = encoding.declared(input);
+        target.expect(declared, input.len())?;
         match encoding {
             Encoding::Identity => {
                 target.output.extend_from_slice(input);
                 target.check(input.len())
             }
-            Encoding::Gzip if gzip_whole(&mut self.whole, input, &mut target) => {
+            Encoding::Gzip if gzip_whole(&mut self.whole, input, declared, &mut target) => {
                 target.check(input.len())
             }
             Encoding::Gzip => gzip(&mut self.raw, input, &mut target),
@@ -286,18 +291,21 @@ fn inflate_stream(
     }
 }
 
-/// Inflates a body of one member in one piece. False, and an empty output, where it has several, or
-/// is not what its trailer says, or may not be: by parts it is found out what is wrong.
+/// Inflates a body of one member, which comes to what it declares, in one piece. False, and an empty
+/// output, where it does not, or may not: by parts it is found out what is wrong.
 ///
 /// What stands between the data and a trailer that fits them is not looked at; no encoder writes
 /// anything there, and nothing of the data can be missing.
-fn gzip_whole(whole: &mut Decompressor, input: &[u8], target: &mut Target<'_, '_>) -> bool {
+fn gzip_whole(
+    whole: &mut Decompressor,
+    input: &[u8],
+    declared: Option<usize>,
+    target: &mut Target<'_, '_>,
+) -> bool {
     let end = input.len().saturating_sub(TRAILER_BYTES);
-    let (Ok(start), Some(len)) = (gzip_header(input, 0), Encoding::Gzip.declared(input)) else {
-        return false;
-    };
+    let (Some(len), Ok(start)) = (declared, gzip_header(input, 0)) else { return false };
     let Some(data) = input.get(start..end) else { return false };
-    if len > target.max || !target.allows(len, end) || memmem::find(data, MEMBER).is_some() {
+    if len > target.max || !target.allows(len, end) {
         return false;
     }
     target.output.resize(len, 0);

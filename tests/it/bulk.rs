@@ -117,8 +117,8 @@ fn large_bodies_are_inflated_where_they_are_decoded() {
     let mut client = live.client();
     let body = lines(1, 60_000);
     assert!(body.len() > 2 * LINES_MAX);
-    // The first says that it will be large; the second says the length of its last member, so that
-    // the shard begins with it, and so does the third, which says nothing and compresses well.
+    // The first says that it will be large; the second, of two members, does not, nor the third:
+    // they compress well, so that the shard begins with them.
     let text = b"# nothing of this is a row, and it compresses well\n".repeat(60_000);
     let small_last = [gzip(&text), gzip(b"# the end\n")].concat();
     let says_nothing = zstd::encode_all(&*text, 1).unwrap();

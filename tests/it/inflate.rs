@@ -404,6 +404,7 @@ fn a_length_that_is_not_so_is_refused_and_reserves_nothing_that_truth_would_not(
     }
     // Several members: the last one's length is not the body's.
     let body = [honest.clone(), gzip(b"m v=1\n"), honest].concat();
+    assert_eq!(Encoding::Gzip.declared(&body), None);
     let (.., result) = reserved(Encoding::Gzip, &body);
     result.expect("three whole members");
 }
