@@ -291,8 +291,8 @@ fn inflate_stream(
     }
 }
 
-/// Inflates a body of one member, which comes to what it declares, in one piece. False, and an empty
-/// output, where it does not, or may not: by parts it is found out what is wrong.
+/// Inflates a body of one member, which comes to what it declares, in one piece. False, and an
+/// empty output, where it does not, or may not: by parts it is found out what is wrong.
 ///
 /// What stands between the data and a trailer that fits them is not looked at; no encoder writes
 /// anything there, and nothing of the data can be missing.

@@ -90,6 +90,29 @@ fn a_body_whose_client_went_away_is_accounted_until_it_is_decoded() {
     while metric(&mut other, "peristyle_memory_used_bytes{part=\"bodies\"}") > 0 {}
 }
 
+/// A body of 100 MiB of lines found room for itself, and its rows came to as much again, half of
+/// the memory limit beyond it.
+#[test]
+fn an_inflated_body_is_accounted_twice_for_the_rows_made_of_it() {
+    let live = start();
+    let (mut large, mut other) = (live.client(), live.client());
+    let items: Vec<String> = (0..900_000).map(|at| at.to_string()).collect();
+    let body = format!("[{}]", items.join(","));
+    let packed = gzip(body.as_bytes());
+    large.send(&head(
+        "POST",
+        "/api/v1/write/json?db=d",
+        "Content-Encoding: gzip\r\n",
+        packed.len(),
+    ));
+    large.send(&packed);
+    let bodies = "peristyle_memory_used_bytes{part=\"bodies\"}";
+    while metric(&mut other, bodies) < (packed.len() + 2 * body.len()) as u64 {
+        assert!(large.has_nothing_yet(), "answered, and never accounted twice");
+    }
+    assert_eq!(large.answer().status, 400);
+}
+
 #[test]
 fn bodies_of_both_threads_are_one_table_and_one_file() {
     let live = start();
