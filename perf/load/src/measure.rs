@@ -101,7 +101,7 @@ impl Server {
 pub fn requests(options: &Options, target: &Target) -> io::Result<Vec<Request>> {
     let count = |count: u32| usize::try_from(count).map_err(io::Error::other);
     let recipe = Recipe {
-        shape: options.shape,
+        shape: options.shape(),
         format: options.format,
         encoding: options.encoding,
         rows: options.rows_per_body(),

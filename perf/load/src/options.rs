@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 use crate::compress::Encoding;
 use crate::encode::Format;
 use crate::scenario::Scenario;
-use crate::shape::Shape;
+use crate::shape::{Grid, Shape};
 use crate::target::Kind;
 
 /// Loads a server that takes rows over HTTP, and says what came of it.
@@ -44,6 +44,10 @@ pub struct Options {
     /// What rows look like.
     #[arg(long, value_enum, default_value = "tsbs")]
     pub shape: Shape,
+
+    /// Instead of a shape: so many measurements, series of one tag, and fields of integers.
+    #[arg(long, value_name = "M,S,F", conflicts_with = "shape")]
+    pub grid: Option<Grid>,
 
     /// How bodies are written.
     #[arg(long, value_enum, default_value = "line-protocol")]
@@ -126,10 +130,15 @@ pub struct Options {
 }
 
 impl Options {
+    /// What rows look like.
+    pub fn shape(&self) -> Shape {
+        self.grid.map_or(self.shape, Shape::Grid)
+    }
+
     /// Rows of a body.
     pub fn rows_per_body(&self) -> usize {
         let rows = self.rows.and_then(|rows| usize::try_from(rows).ok());
-        rows.unwrap_or_else(|| self.shape.rows_per_body())
+        rows.unwrap_or_else(|| self.shape().rows_per_body())
     }
 
     /// What tells one load from another, by name.
@@ -139,7 +148,7 @@ impl Options {
         };
         let mut options: BTreeMap<String, String> = [
             ("target", name(self.target.to_possible_value())),
-            ("shape", name(self.shape.to_possible_value())),
+            ("shape", self.shape().to_string()),
             ("format", name(self.format.to_possible_value())),
             ("encoding", name(self.encoding.to_possible_value())),
             ("rows", self.rows_per_body().to_string()),

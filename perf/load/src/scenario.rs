@@ -87,6 +87,7 @@ fn memory(options: &Options) -> io::Result<Report> {
 fn memory_of(options: &Options, shape: Shape, format: Format) -> io::Result<Vec<Finding>> {
     let own = |rows: u32| Options {
         shape,
+        grid: None,
         format,
         encoding: Encoding::Plain,
         rows: Some(rows),
@@ -136,6 +137,7 @@ fn concurrency(options: &Options) -> io::Result<Report> {
     let server = Server::of(options)?;
     let load = |connections: u32| Options {
         shape: Shape::Tsbs,
+        grid: None,
         format: Format::LineProtocol,
         encoding: Encoding::Gzip,
         rows: None,
@@ -179,6 +181,7 @@ fn sustained(options: &Options) -> io::Result<Report> {
     let server = Server::of(options)?;
     let load = Options {
         shape: Shape::Tsbs,
+        grid: None,
         format: Format::LineProtocol,
         encoding: Encoding::Gzip,
         rows: None,
@@ -232,10 +235,9 @@ fn flat(options: &Options) -> io::Result<Report> {
 
 /// Fields that a server of its own takes in a second of processor time, all series known.
 fn values_per_cpu_s(options: &Options, grid: Grid) -> io::Result<f64> {
-    let shape = Shape::Grid(grid);
-    let bodies = grid.series.div_ceil(shape.rows_per_body()).max(32);
+    let bodies = grid.series.div_ceil(Shape::Grid(grid).rows_per_body()).max(32);
     let load = Options {
-        shape,
+        grid: Some(grid),
         format: Format::LineProtocol,
         encoding: Encoding::Plain,
         rows: None,

@@ -13,6 +13,8 @@
 //! are moved to different slots.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 
 use clap::ValueEnum;
 
@@ -60,6 +62,22 @@ pub struct Grid {
     pub columns: usize,
 }
 
+/// `M,S,F`, each above 0.
+impl FromStr for Grid {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers: Option<Vec<usize>> =
+            text.split(',').map(|it| it.parse().ok().filter(|it| *it > 0)).collect();
+        match numbers.as_deref() {
+            Some([measurements, series, columns]) => {
+                Ok(Self { measurements: *measurements, series: *series, columns: *columns })
+            }
+            _ => Err("expected three numbers above 0: measurements,series,fields".to_owned()),
+        }
+    }
+}
+
 /// A kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
@@ -78,6 +96,17 @@ pub enum Shape {
     /// As a scenario asks for.
     #[value(skip)]
     Grid(Grid),
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Grid(Grid { measurements, series, columns }) => {
+                write!(f, "grid of {measurements} measurements, {series} series, {columns} fields")
+            }
+            named => f.write_str(named.to_possible_value().as_ref().map_or("", |it| it.get_name())),
+        }
+    }
 }
 
 /// Hosts of `tsbs`.
