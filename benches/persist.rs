@@ -36,8 +36,7 @@ fn encode(table: &Table, compression: Compression) -> Vec<u8> {
     let about =
         About { database: "db", measurement: table.name, sort_key: &[], sequence: 1, journal: 1 };
     let mut file = Vec::new();
-    let batches = table.batches.iter().cloned().map(Ok);
-    encode_compressed(&mut file, &table.schema, &about, compression, batches).unwrap();
+    encode_compressed(&mut file, &table.schema, &about, compression, &table.batches[..]).unwrap();
     file
 }
 

@@ -105,8 +105,8 @@ fn file(chunks: &[Chunk]) -> Vec<u8> {
         sort_key: &[],
     };
     let mut file = Vec::new();
-    let batches = chunks.iter().map(|it| Ok(it.batch.clone()));
-    encode(&mut file, &first.batch.schema(), &about, batches).unwrap();
+    let batches: Vec<_> = chunks.iter().map(|it| it.batch.clone()).collect();
+    encode(&mut file, &first.batch.schema(), &about, &batches[..]).unwrap();
     file
 }
 

@@ -30,7 +30,7 @@ impl Columns {
         let about =
             About { database: "db", measurement: "cpu", sort_key: &[], sequence: 1, journal: 1 };
         let mut file = Vec::new();
-        encode(&mut file, &self.schema, &about, self.batches.iter().cloned().map(Ok)).unwrap();
+        encode(&mut file, &self.schema, &about, &self.batches[..]).unwrap();
         file.len()
     }
 

@@ -18,6 +18,7 @@ use arrow_array::types::UInt32Type;
 use arrow_array::{Array, ArrayRef, DictionaryArray, RecordBatch, StringArray, UInt32Array};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use arrow_select::interleave::interleave;
+use foldhash::fast::RandomState;
 
 /// One column of every batch.
 #[derive(Debug)]
@@ -126,9 +127,15 @@ impl Column {
         &self.arrays
     }
 
-    /// Bytes of the column's strings; zero for other kinds and for tags.
-    pub(super) fn string_bytes(&self) -> usize {
-        self.arrays.iter().filter_map(|it| it.as_string_opt::<i32>()).map(string_bytes).sum()
+    /// About the bytes of all rows, the values of dictionaries not counted.
+    pub(super) fn bytes(&self) -> usize {
+        self.arrays.iter().map(bytes).sum()
+    }
+
+    /// About the bytes of a row.
+    pub(super) fn row_bytes(&self) -> usize {
+        let rows = self.arrays.iter().map(Array::len).sum();
+        self.bytes().checked_div(rows).unwrap_or(0)
     }
 
     /// Makes a tag column ready to be gathered from: one dictionary for all batches.
@@ -145,7 +152,7 @@ impl Column {
             return Ok(());
         }
         let mut values: Vec<&str> = Vec::new();
-        let mut keys_of: HashMap<&str, u32> = HashMap::new();
+        let mut keys_of: HashMap<&str, u32, RandomState> = HashMap::default();
         let mut bytes = 0;
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(tags.len());
         for tag in &tags {
@@ -189,6 +196,16 @@ impl Column {
         let keys = gathered.as_primitive::<UInt32Type>().clone();
         Ok(Arc::new(DictionaryArray::try_new(keys, Arc::clone(dictionary))?))
     }
+}
+
+/// About the bytes of an array's rows, the values of a dictionary not counted.
+pub(super) fn bytes(array: &ArrayRef) -> usize {
+    let width = match array.data_type() {
+        DataType::Dictionary(key, _) => key.primitive_width(),
+        DataType::Utf8 => Some(size_of::<i32>()),
+        other => other.primitive_width(),
+    };
+    width.unwrap_or(1) * array.len() + array.as_string_opt().map_or(0, string_bytes)
 }
 
 /// Bytes between the first and the last offset.

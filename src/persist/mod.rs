@@ -86,9 +86,9 @@ pub struct SegmentRequest {
 /// When this returns, the files are on disk and visible. A row is in exactly one of them; rows of
 /// one key and time keep the order of arrival. Columns without a single value are left out.
 /// Cost: rows that arrive in order of time, and are wanted so, are encoded from where they are;
-/// others are copied once, 64 Ki rows at a time, and need 36 bytes of memory a row while they are
-/// sorted. A key other than time needs 8 bytes more and those of the key: 5 for a tag, 9 for a
-/// number, a little more than its length for a string.
+/// others are copied once, 64 Ki values of a column at a time, and need 40 bytes of memory a row
+/// while they are sorted, then 16. A key other than time needs 8 bytes more and those of the key: 5
+/// for a tag, 9 for a number, a little more than its length for a string.
 ///
 /// # Errors
 /// [`PersistError`]; then none of the files exists, and the call can be repeated.
@@ -113,8 +113,7 @@ pub fn write_segments(
         let about = parquet_file::About { database, measurement, sort_key, sequence, journal };
         let mut columns = Vec::new();
         let written = staged.write(&path, |file| {
-            let batches = day.pieces.iter().map(|piece| rows.batch(piece));
-            columns = parquet_file::encode(file, rows.schema(), &about, batches)?;
+            columns = parquet_file::encode(file, rows.schema(), &about, &rows.of_day(day))?;
             Ok(())
         })?;
         segments.push(SegmentMeta {

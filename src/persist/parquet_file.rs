@@ -15,10 +15,11 @@
 //! Pages are of version 1, which every reader has. Footer, names and order: `schemas/segment.md`.
 
 use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::add_encoded_arrow_schema_to_metadata;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -27,6 +28,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 
 use super::checksum::{self, Summed};
+use super::columns;
 use super::row_groups::RowGroups;
 use super::{sort_key, statistics};
 use crate::schema::{METADATA_DATABASE, METADATA_MEASUREMENT, TIME};
@@ -55,18 +57,71 @@ pub struct About<'a> {
     pub journal: u64,
 }
 
-/// Encodes `batches`, all of `schema` and in the order of `about.sort_key`, as one Parquet file
-/// into `sink`. Returns what the footer says about its columns.
+/// The rows of a file, which are read a column at a time.
+pub trait RowSource {
+    /// How many they are.
+    fn row_count(&self) -> usize;
+
+    /// About the bytes of a row in memory.
+    fn row_bytes(&self) -> usize;
+
+    /// Hands on the values that the rows of `rows` have in one column, in pieces of any length.
+    ///
+    /// # Errors
+    /// Those of `take`, and when there is no such column.
+    fn read(
+        &self,
+        column: usize,
+        rows: Range<usize>,
+        take: &mut dyn FnMut(ArrayRef) -> Result<(), ParquetError>,
+    ) -> Result<(), ParquetError>;
+}
+
+/// All rows of batches that have the same columns, one batch after the other.
+impl RowSource for [RecordBatch] {
+    fn row_count(&self) -> usize {
+        self.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    fn row_bytes(&self) -> usize {
+        let bytes: usize = self.iter().flat_map(RecordBatch::columns).map(columns::bytes).sum();
+        bytes.checked_div(self.row_count()).unwrap_or(0)
+    }
+
+    fn read(
+        &self,
+        column: usize,
+        rows: Range<usize>,
+        take: &mut dyn FnMut(ArrayRef) -> Result<(), ParquetError>,
+    ) -> Result<(), ParquetError> {
+        let mut first = 0;
+        for batch in self {
+            let end = first + batch.num_rows();
+            let own = rows.start.max(first)..rows.end.min(end);
+            if !own.is_empty() {
+                let array = batch.columns().get(column).ok_or_else(|| {
+                    ParquetError::General(format!("expected {} columns", column + 1))
+                })?;
+                take(array.slice(own.start - first, own.len()))?;
+            }
+            first = end;
+        }
+        Ok(())
+    }
+}
+
+/// Encodes `rows`, which have the columns of `schema` and are in the order of `about.sort_key`, as
+/// one Parquet file into `sink`. Returns what the footer says about its columns.
 ///
 /// # Errors
-/// When `sink` refuses, when a batch is an error, or when one has another schema.
+/// When `sink` or `rows` refuse, or when a column is not that of the schema.
 pub fn encode(
     sink: impl Write + Send,
     schema: &SchemaRef,
     about: &About<'_>,
-    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    rows: &(impl RowSource + ?Sized),
 ) -> Result<Vec<SegmentColumn>, ParquetError> {
-    encode_compressed(sink, schema, about, compression(), batches)
+    encode_compressed(sink, schema, about, compression(), rows)
 }
 
 /// [`encode`] with another compression than the one that was chosen, for the bench that chose it.
@@ -78,18 +133,14 @@ pub fn encode_compressed(
     schema: &SchemaRef,
     about: &About<'_>,
     compression: Compression,
-    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    rows: &(impl RowSource + ?Sized),
 ) -> Result<Vec<SegmentColumn>, ParquetError> {
     let properties = properties(schema, about, compression);
     let mut groups = RowGroups::new(Summed::new(sink), schema, properties)?;
     let mut nans = statistics::Nans::default();
-    for batch in batches {
-        let batch = batch?;
-        nans.look(&batch);
-        groups.write(&batch)?;
-    }
+    groups.write(rows, &mut nans)?;
     // All row groups are out; what follows is written once their sum is known.
-    let mut file = groups.into_file()?;
+    let mut file = groups.into_file();
     file.flush()?;
     file.inner_mut().hold();
     file.append_key_value_metadata(checksum::blank());

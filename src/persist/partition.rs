@@ -5,7 +5,7 @@
 //! days                        |-- slice --------- slice ||slice|
 //!
 //! batches, as they arrived    [08:00 .. 12:00] [09:00 .. 11:00]    overlap: an order of all rows,
-//! days                        |-- gathered, 64 Ki rows at a time --|
+//! days                        |-- gathered, a column and 64 Ki rows at a time --|
 //!
 //! a sort key other than time  an order of all rows by time, cut, then each day by the key
 //! ```
@@ -14,18 +14,19 @@
 //! is a zero. A day whose measurement has another sort key ([`Keys`]) is in the order of that, and
 //! in the one of time where keys are equal. Days end at midnight UTC, before 1970 too.
 //!
-//! Invariants: every row of the request is in exactly one piece of one day; all pieces have the
+//! Invariants: every row of the request is in exactly one piece of one day; all days have the
 //! columns of [`OrderedRows::schema`]: those of the request that have a value at all.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int16Type, TimestampMicrosecondType};
-use arrow_array::{Array, Int16Array, RecordBatch, TimestampMicrosecondArray};
+use arrow_array::{Array, ArrayRef, Int16Array, RecordBatch, TimestampMicrosecondArray};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
+use parquet::errors::ParquetError;
 
 use super::columns::{self, Column};
+use super::parquet_file::RowSource;
 use super::sort_key::Keys;
 use crate::schema::{TIME, TIME_NS};
 use crate::timestamp::US_PER_DAY;
@@ -49,8 +50,8 @@ pub(super) struct OrderedRows {
 enum Rows {
     /// In batches that are sorted and follow one another.
     Sliced(Vec<RecordBatch>),
-    /// All over the batches, in this order.
-    Gathered { columns: Vec<Column>, order: Vec<RowAt> },
+    /// All over the batches, in the order of these places: pairs of batch and row.
+    Gathered { columns: Vec<Column>, places: Vec<(usize, usize)> },
 }
 
 /// One day with rows.
@@ -59,7 +60,7 @@ pub(super) struct Day {
     /// Which day, since 1970-01-01.
     pub(super) number: i64,
     /// Its rows, in order.
-    pub(super) pieces: Vec<Piece>,
+    pieces: Vec<Piece>,
     /// How many they are.
     pub(super) rows: u64,
     /// The least time.
@@ -70,11 +71,20 @@ pub(super) struct Day {
 
 /// Consecutive rows.
 #[derive(Debug)]
-pub(super) struct Piece {
-    /// Which of [`Rows::Sliced`]; always 0 for [`Rows::Gathered`].
+struct Piece {
+    /// Which of [`Rows::Sliced`]; always 0 for [`Rows::Gathered`], whose days are one piece each.
     batch: usize,
-    /// Rows of this batch, or a part of the order.
+    /// Rows of this batch, or a part of the places.
     range: Range<usize>,
+}
+
+/// The rows of one day, for the encoder.
+#[derive(Debug)]
+pub(super) enum DayRows<'a> {
+    /// From where they are.
+    Sliced(Vec<RecordBatch>),
+    /// From these places.
+    Gathered { columns: &'a [Column], places: &'a [(usize, usize)] },
 }
 
 /// A row and its time.
@@ -119,20 +129,20 @@ impl OrderedRows {
             let aligned = columns::batches(&schema, &columns, batches.len())?;
             let sorted = sequence.iter().filter_map(|&at| aligned.get(at).cloned()).collect();
             for (batch, times) in sequence.iter().filter_map(|&at| times.get(at)).enumerate() {
-                cut(&mut days, batch, times.us(), |&us| us, usize::MAX);
+                cut(&mut days, batch, times.us(), |&us| us);
             }
             Rows::Sliced(sorted)
         } else {
             let mut order = row_order(&times)?;
             columns.iter_mut().try_for_each(Column::share_dictionary)?;
-            cut(&mut days, 0, &order, |it| it.us, gathered_rows_max(&columns));
+            cut(&mut days, 0, &order, |it| it.us);
             if let Some(keys) = keys {
                 // Stable, so that the order of time stays where keys are equal.
                 for day in order.chunk_by_mut(|left, right| left.day() == right.day()) {
                     keys.sort(day, RowAt::place);
                 }
             }
-            Rows::Gathered { columns, order }
+            Rows::Gathered { columns, places: order.iter().map(RowAt::place).collect() }
         };
         Ok(Self { schema, rows, days })
     }
@@ -147,23 +157,54 @@ impl OrderedRows {
         &self.days
     }
 
-    /// The rows of a piece. Nothing is copied when the batches were in order.
-    ///
-    /// # Errors
-    /// When the piece is not of these rows.
-    pub(super) fn batch(&self, piece: &Piece) -> Result<RecordBatch, ArrowError> {
-        let foreign = || mismatch("expected a piece of these rows");
+    /// The rows of a day, which is one of [`Self::days`].
+    pub(super) fn of_day(&self, day: &Day) -> DayRows<'_> {
         match &self.rows {
             Rows::Sliced(batches) => {
-                let batch = batches.get(piece.batch).ok_or_else(foreign)?;
-                Ok(batch.slice(piece.range.start, piece.range.len()))
+                let slice = |Piece { batch, range }: &Piece| {
+                    Some(batches.get(*batch)?.slice(range.start, range.len()))
+                };
+                DayRows::Sliced(day.pieces.iter().filter_map(slice).collect())
             }
-            Rows::Gathered { columns, order } => {
-                let rows = order.get(piece.range.clone()).ok_or_else(foreign)?;
-                let places: Vec<_> = rows.iter().map(RowAt::place).collect();
-                let arrays =
-                    columns.iter().map(|it| it.gather(&places)).collect::<Result<_, _>>()?;
-                RecordBatch::try_new(Arc::clone(&self.schema), arrays)
+            Rows::Gathered { columns, places } => {
+                let range = day.pieces.first().map(|piece| piece.range.clone());
+                let places = range.and_then(|range| places.get(range)).unwrap_or_default();
+                DayRows::Gathered { columns, places }
+            }
+        }
+    }
+}
+
+impl RowSource for DayRows<'_> {
+    fn row_count(&self) -> usize {
+        match self {
+            Self::Sliced(batches) => batches.row_count(),
+            Self::Gathered { places, .. } => places.len(),
+        }
+    }
+
+    fn row_bytes(&self) -> usize {
+        match self {
+            Self::Sliced(batches) => batches.row_bytes(),
+            // Those of all days.
+            Self::Gathered { columns, .. } => columns.iter().map(Column::row_bytes).sum(),
+        }
+    }
+
+    fn read(
+        &self,
+        column: usize,
+        rows: Range<usize>,
+        take: &mut dyn FnMut(ArrayRef) -> Result<(), ParquetError>,
+    ) -> Result<(), ParquetError> {
+        match self {
+            Self::Sliced(batches) => batches.read(column, rows, take),
+            Self::Gathered { columns, places } => {
+                let foreign = || mismatch("expected a column and rows of this day");
+                let column = columns.get(column).ok_or_else(foreign)?;
+                let places = places.get(rows).ok_or_else(foreign)?;
+                let mut pieces = places.chunks(gathered_rows_max(column));
+                pieces.try_for_each(|places| take(column.gather(places)?))
             }
         }
     }
@@ -200,27 +241,19 @@ fn row_order(times: &[Times]) -> Result<Vec<RowAt>, ArrowError> {
 }
 
 /// How many rows to gather at a time so that no string array overflows.
-fn gathered_rows_max(columns: &[Column]) -> usize {
-    let long = columns.iter().any(|it| i32::try_from(it.string_bytes()).is_err());
-    if long { GATHERED_ROWS_OF_LONG_STRINGS_MAX } else { GATHERED_ROWS_MAX }
+fn gathered_rows_max(column: &Column) -> usize {
+    let is_long = i32::try_from(column.bytes()).is_err();
+    if is_long { GATHERED_ROWS_OF_LONG_STRINGS_MAX } else { GATHERED_ROWS_MAX }
 }
 
-/// Adds rows, `sorted` by time, to `days`, as pieces of at most `rows_max` rows that do not cross
-/// midnight.
-fn cut<T>(
-    days: &mut Vec<Day>,
-    batch: usize,
-    sorted: &[T],
-    us: impl Fn(&T) -> i64,
-    rows_max: usize,
-) {
+/// Adds rows, `sorted` by time, to `days`, as pieces that do not cross midnight.
+fn cut<T>(days: &mut Vec<Day>, batch: usize, sorted: &[T], us: impl Fn(&T) -> i64) {
     let mut start = 0;
     while let Some(rest) = sorted.get(start..)
         && let Some(first) = rest.first()
     {
         let day = us(first).div_euclid(US_PER_DAY);
-        let in_day = rest.partition_point(|it| us(it).div_euclid(US_PER_DAY) == day);
-        let rows = in_day.min(rows_max);
+        let rows = rest.partition_point(|it| us(it).div_euclid(US_PER_DAY) == day);
         let last = rest.get(rows - 1).map_or_else(|| us(first), &us);
         let piece = Piece { batch, range: start..start + rows };
         match days.last_mut() {

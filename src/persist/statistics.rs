@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use arrow_array::RecordBatch;
+use arrow_array::ArrayRef;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
 use arrow_schema::Schema;
@@ -27,13 +27,12 @@ pub(super) struct Nans {
 }
 
 impl Nans {
-    /// Looks at the floats of a batch. What is below a null counts too, which costs a bound only.
-    pub(super) fn look(&mut self, batch: &RecordBatch) {
-        for (place, column) in batch.columns().iter().enumerate() {
-            let floats = column.as_primitive_opt::<Float64Type>();
-            if floats.is_some_and(|it| it.values().iter().any(|value| value.is_nan())) {
-                self.places.insert(place);
-            }
+    /// Looks at values of the column at `place`. What is below a null counts too, which costs a
+    /// bound only.
+    pub(super) fn look(&mut self, place: usize, array: &ArrayRef) {
+        let floats = array.as_primitive_opt::<Float64Type>();
+        if floats.is_some_and(|it| it.values().iter().any(|value| value.is_nan())) {
+            self.places.insert(place);
         }
     }
 }

@@ -823,7 +823,7 @@ fn no_damage_to_a_stream_panics() {
                 let measurement = &*chunk.measurement.name;
                 let about =
                     About { database: "db", measurement, sequence: 1, sort_key: &[], journal: 1 };
-                let batches = [Ok(chunk.batch.clone())].into_iter();
+                let batches = std::slice::from_ref(&chunk.batch);
                 encode(Vec::new(), &chunk.batch.schema(), &about, batches).unwrap();
             }
         });

@@ -3,6 +3,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -17,10 +18,11 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
 use parquet::basic::{Compression, Encoding};
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
-use peristyle::persist::parquet_file::{About, encode};
+use peristyle::persist::parquet_file::{About, RowSource, encode};
 
 use crate::machine::seeds;
 use crate::sim_disk::Random;
@@ -49,11 +51,14 @@ fn numbered(keys: impl Iterator<Item = Option<u32>>, count: u32, name: &str) -> 
     batch(keys.collect(), Arc::new(StringArray::from_iter_values(values)))
 }
 
+const ABOUT: About<'_> =
+    About { database: "d", measurement: "m", sort_key: &[], sequence: 1, journal: 1 };
+
 fn ours(batches: &[RecordBatch]) -> Bytes {
     let key = ["time".to_owned()];
-    let about = About { database: "d", measurement: "m", sort_key: &key, sequence: 1, journal: 1 };
+    let about = About { sort_key: &key, ..ABOUT };
     let mut file = Vec::new();
-    let columns = encode(&mut file, &schema(), &about, batches.iter().cloned().map(Ok)).unwrap();
+    let columns = encode(&mut file, &schema(), &about, batches).unwrap();
     assert_eq!(columns.len(), 2);
     file.into()
 }
@@ -150,6 +155,54 @@ fn pages_and_row_groups_end_where_they_end() {
             let keys = (0..u32::try_from(rows).unwrap()).map(|row| (row % 3 > 0).then_some(0));
             check(&[numbered(keys, 1, "h")]);
         }
+    }
+}
+
+/// Rows that say they are larger than they are.
+struct Heavy {
+    rows: RecordBatch,
+    row_bytes: usize,
+}
+
+impl RowSource for Heavy {
+    fn row_count(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    fn read(
+        &self,
+        column: usize,
+        rows: Range<usize>,
+        take: &mut dyn FnMut(ArrayRef) -> Result<(), ParquetError>,
+    ) -> Result<(), ParquetError> {
+        [self.rows.clone()].read(column, rows, take)
+    }
+}
+
+/// The bound that `schemas/segment.md` states, on the bytes of a row group's rows.
+#[test]
+fn a_row_group_of_large_rows_ends_before_its_rows() {
+    for (row_bytes, rows, groups) in [
+        (64 << 20, 3, &[3_i64][..]),
+        (64 << 20, 4, &[4]),
+        (64 << 20, 5, &[4, 1]),
+        ((64 << 20) + 1, 4, &[3, 1]),
+        (1 << 30, 2, &[1, 1]),
+    ] {
+        let source = Heavy { rows: numbered((0..rows).map(Some), rows, "h"), row_bytes };
+        let mut file = Vec::new();
+        encode(&mut file, &schema(), &ABOUT, &source).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).unwrap();
+        let found = reader.metadata().row_groups().iter().map(RowGroupMetaData::num_rows);
+        assert_eq!(found.collect::<Vec<_>>(), groups, "{row_bytes}");
+        let read: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
+        let tags = read.iter().flat_map(|it| it.column(1).as_string::<i32>());
+        let expected = (0..rows).map(|row| format!("h{row}"));
+        assert!(tags.map(Option::unwrap).eq(expected), "{row_bytes}");
     }
 }
 

@@ -333,8 +333,8 @@ fn encode_one(measurement: &str, chunks: &[Chunk]) -> Vec<u8> {
     let schema = own.clone().next().unwrap().batch.schema();
     let about = About { database: "db", measurement, sort_key: &[], sequence: 1, journal: 1 };
     let mut file = Vec::new();
-    let batches = own.by_ref().map(|it| Ok(it.batch.clone()));
-    encode(&mut file, &schema, &about, batches).unwrap();
+    let batches: Vec<_> = own.by_ref().map(|it| it.batch.clone()).collect();
+    encode(&mut file, &schema, &about, &batches[..]).unwrap();
     file
 }
 
