@@ -6,6 +6,9 @@ use crate::gather::{ColumnIndex, SeriesIndex, TableBuilder, TagKey};
 use crate::limits::Limits;
 use crate::timestamp::Timestamp;
 
+/// Rows whose room is kept for the next item; that of more is worth giving back.
+const KEPT_ROWS_MAX: usize = 16 << 10;
+
 /// Integers that a float holds exactly, whatever their digits: up to 2^53.
 const EXACT_MAX: u64 = 1 << 53;
 
@@ -30,8 +33,10 @@ pub(super) struct Runs {
     has_time: bool,
     /// Whether there is a field without nulls: then every row has one.
     has_field: bool,
-    /// Keys of the tag columns' values, column after column.
-    keys: Vec<TagKey>,
+    /// The tag columns.
+    columns: Vec<ColumnIndex>,
+    /// Keys of their values; those behind are room.
+    keys: Vec<Vec<TagKey>>,
     /// The tags of one row.
     tags: Vec<(ColumnIndex, TagKey)>,
     /// The series of all rows.
@@ -43,8 +48,7 @@ impl Runs {
     pub(super) fn begin(&mut self, rows: usize) {
         self.rows = rows;
         (self.has_time, self.has_field) = (false, false);
-        self.keys.clear();
-        self.tags.clear();
+        self.columns.clear();
     }
 
     /// The item has a column of times; false when it had one already.
@@ -69,9 +73,17 @@ impl Runs {
         limits: &Limits,
     ) -> Option<()> {
         let index = table.tag(name).ok()?;
-        if self.tags.iter().any(|(column, _)| *column == index) {
+        if self.columns.contains(&index) {
             return None;
         }
+        let at = self.columns.len();
+        self.columns.push(index);
+        if self.keys.len() == at {
+            self.keys.push(Vec::new());
+        }
+        let keys = self.keys.get_mut(at)?;
+        keys.clear();
+        keys.reserve_exact(self.rows);
         let mut last: Option<(V, TagKey)> = None;
         for value in values {
             let value = value?;
@@ -86,11 +98,9 @@ impl Runs {
                 }
             };
             last = Some((value, key));
-            self.keys.push(key);
+            keys.push(key);
         }
-        let (_, key) = last?;
-        self.tags.push((index, key));
-        Some(())
+        last.map(drop)
     }
 
     /// Ends the item: rows without times are of `received`. `None`: a row may be without fields, or
@@ -105,25 +115,29 @@ impl Runs {
                 times.push(received);
             }
         }
-        if !self.tags.is_empty() {
+        if !self.columns.is_empty() {
             self.run_series(table);
+        }
+        if self.rows > KEPT_ROWS_MAX {
+            (self.keys, self.series) = (Vec::new(), Vec::new());
         }
         table.commit_rows(self.rows).ok()
     }
 
     /// Turns the keys of each row's tags into its series.
     fn run_series(&mut self, table: &mut TableBuilder) {
-        let Self { rows, keys, tags, series: all, .. } = self;
-        let columns: Vec<ColumnIndex> = tags.iter().map(|(column, _)| *column).collect();
-        let row_keys = |row: usize| keys.iter().skip(row).step_by(*rows);
+        let Self { rows, columns, keys, tags, series: all, .. } = self;
+        let keys = keys.get(..columns.len()).unwrap_or_default();
+        let row_keys = |row: usize| keys.iter().filter_map(move |column| column.get(row).copied());
         let mut last: Option<(usize, SeriesIndex)> = None;
         all.clear();
+        all.reserve_exact(*rows);
         for row in 0..*rows {
             let series = match last {
                 Some((other, series)) if row_keys(other).eq(row_keys(row)) => series,
                 _ => {
                     tags.clear();
-                    tags.extend(columns.iter().copied().zip(row_keys(row).copied()));
+                    tags.extend(columns.iter().copied().zip(row_keys(row)));
                     table.series_of(tags)
                 }
             };

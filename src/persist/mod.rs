@@ -86,7 +86,7 @@ pub struct SegmentRequest {
 /// When this returns, the files are on disk and visible. A row is in exactly one of them; rows of
 /// one key and time keep the order of arrival. Columns without a single value are left out.
 /// Cost: rows that arrive in order of time, and are wanted so, are encoded from where they are;
-/// others are copied once, 64 Ki values of a column at a time, and need 40 bytes of memory a row
+/// others are copied once, 16 Ki values of a column at a time, and need 40 bytes of memory a row
 /// while they are sorted, then 16. A key other than time needs 8 bytes more and those of the key: 5
 /// for a tag, 9 for a number, a little more than its length for a string.
 ///

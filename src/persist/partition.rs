@@ -5,7 +5,7 @@
 //! days                        |-- slice --------- slice ||slice|
 //!
 //! batches, as they arrived    [08:00 .. 12:00] [09:00 .. 11:00]    overlap: an order of all rows,
-//! days                        |-- gathered, a column and 64 Ki rows at a time --|
+//! days                        |-- gathered, a column and 16 Ki rows at a time --|
 //!
 //! a sort key other than time  an order of all rows by time, cut, then each day by the key
 //! ```
@@ -32,7 +32,7 @@ use crate::schema::{TIME, TIME_NS};
 use crate::timestamp::US_PER_DAY;
 
 /// Rows gathered at a time.
-const GATHERED_ROWS_MAX: usize = 64 << 10;
+const GATHERED_ROWS_MAX: usize = 16 << 10;
 /// Rows gathered at a time when the strings of a column could be more than an array holds: an
 /// array holds 2 GiB, and `limits.string_bytes_max` is 1 MiB.
 const GATHERED_ROWS_OF_LONG_STRINGS_MAX: usize = 1 << 10;

@@ -21,6 +21,8 @@ use super::tag_chunk::{Codec, TagChunk};
 const ROWS_MAX: usize = 1 << 20;
 /// Bytes of a row group before they are encoded, for wide measurements.
 const BYTES_MAX: usize = 256 << 20;
+/// Values given to a writer at a time: it makes an index of eight bytes for each.
+const PIECE_ROWS: usize = 16 << 10;
 
 /// A file that is being written.
 pub(super) struct RowGroups<W: Write + Send> {
@@ -84,7 +86,10 @@ impl<W: Write + Send> RowGroups<W> {
             }
             rows.read(at, range.clone(), &mut |array| {
                 nans.look(at, &array);
-                compute_leaves(field, &array)?.iter().try_for_each(|it| writer.write(it))
+                (0..array.len()).step_by(PIECE_ROWS).try_for_each(|start| {
+                    let piece = array.slice(start, PIECE_ROWS.min(array.len() - start));
+                    compute_leaves(field, &piece)?.iter().try_for_each(|it| writer.write(it))
+                })
             })?;
             writer.close()?.append_to_row_group(&mut out)?;
         }
