@@ -445,6 +445,37 @@ fn more_rows_than_are_gathered_at_a_time_come_back() {
     assert!(read_all(&store, &segments) == expected);
 }
 
+/// Values given to an encoder at a time.
+const PIECE: i64 = 16 << 10;
+
+#[test]
+fn values_come_back_where_the_pieces_of_a_column_end() {
+    let (_directory, store) = open();
+    for count in [PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 1] {
+        // In order, then all over two batches.
+        for (part, time) in [(0, 1), (1, 7)] {
+            let rows: Vec<_> =
+                (0..count)
+                    .map(|at| {
+                        let text = Value::String(at.to_string());
+                        let mut values = vec![("count", Value::I64(-at)), ("a.b c", text)];
+                        values.extend((at % 3 > 0).then_some((
+                            "usage",
+                            Value::F64(f64::from(i32::try_from(at).unwrap())),
+                        )));
+                        row(at * time % count, &values)
+                    })
+                    .collect();
+            let batches = rows.chunks(10_000).map(|it| batch(it, false)).collect();
+            let sequence = 2 * u64::try_from(count).unwrap() + part;
+            let segments = write_segments(&store, &request(batches, sequence)).unwrap();
+            let mut expected = rows;
+            expected.sort_by_key(time_of);
+            assert!(read_all(&store, &segments) == expected, "{count} rows, {part}");
+        }
+    }
+}
+
 /// Any row; few times, so that many are equal, over three days around 1970.
 fn any_row() -> impl Strategy<Value = Row> {
     let time = (-2..4_i64, 0..3_i64).prop_map(|(half_days, us)| half_days * US_PER_DAY / 2 + us);
