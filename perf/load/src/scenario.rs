@@ -40,6 +40,8 @@ const SIMPLE_MB_MAX: f64 = 20.0;
 /// Connections of the concurrency test, and of what it is compared with.
 const MANY: u32 = 42;
 const FEW: u32 = 8;
+/// Bodies of each of the many; the few send as many in all, so that both meet as many flushes.
+const BODIES_OF_MANY: u32 = 100;
 /// p99 for each connection may grow by this from few to many.
 const P99_RATIO_MAX: f64 = 2.0;
 /// The second run of many may take so much more memory than the first.
@@ -142,7 +144,7 @@ fn concurrency(options: &Options) -> io::Result<Report> {
         encoding: Encoding::Gzip,
         rows: None,
         connections,
-        requests: Some(100),
+        requests: Some(u64::from(MANY * BODIES_OF_MANY / connections)),
         rate: None,
         warm_up: 1.0,
         verify: true,
@@ -233,7 +235,8 @@ fn flat(options: &Options) -> io::Result<Report> {
     })
 }
 
-/// Fields that a server of its own takes in a second of processor time, all series known.
+/// Fields that a server of its own takes in a second of processor time, all series known and all
+/// tables made.
 fn values_per_cpu_s(options: &Options, grid: Grid) -> io::Result<f64> {
     let bodies = grid.series.div_ceil(Shape::Grid(grid).rows_per_body()).max(32);
     let load = Options {
@@ -247,6 +250,9 @@ fn values_per_cpu_s(options: &Options, grid: Grid) -> io::Result<f64> {
         ..options.clone()
     };
     let server = Server::of(&load)?;
+    // Each body once, and a flush.
+    let once = load.bodies.div_ceil(load.connections);
+    measure(&Options { requests: Some(once.into()), warm_up: 0.0, ..load.clone() }, &server)?;
     let report = measure(&load, &server)?;
     server.stop()?;
     let server = report.totals.server.ok_or_else(unknown_process)?;
