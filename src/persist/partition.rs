@@ -1,14 +1,17 @@
 //! Rows of one request in one order, cut into days.
 //!
 //! ```text
-//! batches, as they arrived    [08:00 .. 09:00] [23:00 .. 01:00]    no overlap: slices, no copies
+//! batches, as they arrived    [08:00 .. 09:00] [23:00 .. 01:00]    long runs: slices, no copies
 //! days                        |-- slice --------- slice ||slice|
 //!
-//! batches, as they arrived    [08:00 .. 12:00] [09:00 .. 11:00]    overlap: an order of all rows,
+//! batches, as they arrived    [8 9 8 9 8 9 ..] [8 9 8 9 8 9 ..]    short: an order of all rows,
 //! days                        |-- gathered, a column and 16 Ki rows at a time --|
 //!
 //! a sort key other than time  an order of all rows by time, cut, then each day by the key
 //! ```
+//!
+//! A run is of rows that follow one another in a batch and in the order of all: mostly those that
+//! came in one body.
 //!
 //! The order is by (`time`, `time_ns`), and by arrival where these are equal. A null in `time_ns`
 //! is a zero. A day whose measurement has another sort key ([`Keys`]) is in the order of that, and
@@ -17,6 +20,8 @@
 //! Invariants: every row of the request is in exactly one piece of one day; all days have the
 //! columns of [`OrderedRows::schema`]: those of the request that have a value at all.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use arrow_array::cast::AsArray;
@@ -31,6 +36,8 @@ use super::sort_key::Keys;
 use crate::schema::{TIME, TIME_NS};
 use crate::timestamp::US_PER_DAY;
 
+/// Rows of a run, on average, from which on runs are handed to the encoder one by one.
+const RUN_ROWS_MIN: usize = 512;
 /// Rows gathered at a time.
 const GATHERED_ROWS_MAX: usize = 16 << 10;
 /// Rows gathered at a time when the strings of a column could be more than an array holds: an
@@ -48,7 +55,7 @@ pub(super) struct OrderedRows {
 /// Where the rows are.
 #[derive(Debug)]
 enum Rows {
-    /// In batches that are sorted and follow one another.
+    /// In these batches, a run after the other.
     Sliced(Vec<RecordBatch>),
     /// All over the batches, in the order of these places: pairs of batch and row.
     Gathered { columns: Vec<Column>, places: Vec<(usize, usize)> },
@@ -123,19 +130,18 @@ impl OrderedRows {
         let times: Vec<_> = batches.iter().map(|it| Times::of(it)).collect::<Result<_, _>>()?;
         let (schema, mut columns) = columns::align(schema, &batches)?;
         let keys = Keys::new(&schema, &columns, sort_key)?;
-        let sequence = if keys.is_none() { sequence_of(&times) } else { None };
+        let runs = if keys.is_none() { runs_of(&times) } else { None };
         let mut days = Vec::new();
-        let rows = if let Some(sequence) = sequence {
-            let aligned = columns::batches(&schema, &columns, batches.len())?;
-            let sorted = sequence.iter().filter_map(|&at| aligned.get(at).cloned()).collect();
-            for (batch, times) in sequence.iter().filter_map(|&at| times.get(at)).enumerate() {
-                cut(&mut days, batch, times.us(), |&us| us);
+        let rows = if let Some(runs) = runs {
+            for Piece { batch, range } in runs {
+                let us = times.get(batch).and_then(|it| it.us().get(range.clone()));
+                cut(&mut days, batch, range.start, us.unwrap_or_default(), |&us| us);
             }
-            Rows::Sliced(sorted)
+            Rows::Sliced(columns::batches(&schema, &columns, batches.len())?)
         } else {
             let mut order = row_order(&times)?;
             columns.iter_mut().try_for_each(Column::share_dictionary)?;
-            cut(&mut days, 0, &order, |it| it.us);
+            cut(&mut days, 0, 0, &order, |it| it.us);
             if let Some(keys) = keys {
                 // Stable, so that the order of time stays where keys are equal.
                 for day in order.chunk_by_mut(|left, right| left.day() == right.day()) {
@@ -210,19 +216,53 @@ impl RowSource for DayRows<'_> {
     }
 }
 
-/// The sequence in which sorted batches that do not overlap give the order of all rows; `None`
-/// when there is no such sequence.
-fn sequence_of(times: &[Times]) -> Option<Vec<usize>> {
-    if !times.iter().all(Times::is_sorted) {
-        return None;
+/// The runs that, one after the other, are all rows in order; `None` when they are short.
+///
+/// Cost: a compare a row, and a search in each run for where the next one begins.
+fn runs_of(times: &[Times]) -> Option<Vec<Piece>> {
+    let rows: usize = times.iter().map(|it| it.us.len()).sum();
+    let max = times.len() + rows / RUN_ROWS_MIN;
+    let rest = |batch: usize, range: Range<usize>| {
+        let (us, ns) = times.get(batch)?.key(range.start)?;
+        Some(Reverse((us, ns, batch, range.start, range.end)))
+    };
+    let mut heap = BinaryHeap::new();
+    for (batch, times) in times.iter().enumerate() {
+        let mut start = 0;
+        while start < times.us.len() {
+            let end = times.sorted_until(start);
+            heap.extend(rest(batch, start..end));
+            start = end;
+            if heap.len() > max {
+                return None;
+            }
+        }
     }
-    let mut sequence: Vec<_> = times.iter().enumerate().collect();
-    sequence.sort_by_key(|(_, times)| times.first());
-    // Rows of one time at a border must be in order of arrival, too.
-    let follows = sequence.is_sorted_by(|(before, left), (after, right)| {
-        left.last() < right.first() || (left.last() == right.first() && before < after)
-    });
-    follows.then(|| sequence.into_iter().map(|(at, _)| at).collect())
+    let mut runs: Vec<Piece> = Vec::new();
+    while let Some(Reverse((.., batch, start, end))) = heap.pop() {
+        let of_batch = times.get(batch)?;
+        // Behind `start`: the first row comes before all else, as it is the least of the heap.
+        let upto = match heap.peek() {
+            Some(Reverse((us, ns, other, first, _))) if (batch, start) < (*other, *first) => {
+                of_batch.partition_point(start..end, |key| key <= (*us, *ns))
+            }
+            Some(Reverse((us, ns, ..))) => {
+                of_batch.partition_point(start..end, |key| key < (*us, *ns))
+            }
+            None => end,
+        };
+        match runs.last_mut() {
+            Some(run) if run.batch == batch && run.range.end == start => run.range.end = upto,
+            _ => runs.push(Piece { batch, range: start..upto }),
+        }
+        if upto < end {
+            heap.extend(rest(batch, upto..end));
+        }
+        if runs.len() > max {
+            return None;
+        }
+    }
+    Some(runs)
 }
 
 /// All rows, by time and then by arrival.
@@ -246,8 +286,9 @@ fn gathered_rows_max(column: &Column) -> usize {
     if is_long { GATHERED_ROWS_OF_LONG_STRINGS_MAX } else { GATHERED_ROWS_MAX }
 }
 
-/// Adds rows, `sorted` by time, to `days`, as pieces that do not cross midnight.
-fn cut<T>(days: &mut Vec<Day>, batch: usize, sorted: &[T], us: impl Fn(&T) -> i64) {
+/// Adds rows, `sorted` by time and the first of them `row` of a batch, to `days`, as pieces that do
+/// not cross midnight.
+fn cut<T>(days: &mut Vec<Day>, batch: usize, row: usize, sorted: &[T], us: impl Fn(&T) -> i64) {
     let mut start = 0;
     while let Some(rest) = sorted.get(start..)
         && let Some(first) = rest.first()
@@ -255,7 +296,7 @@ fn cut<T>(days: &mut Vec<Day>, batch: usize, sorted: &[T], us: impl Fn(&T) -> i6
         let day = us(first).div_euclid(US_PER_DAY);
         let rows = rest.partition_point(|it| us(it).div_euclid(US_PER_DAY) == day);
         let last = rest.get(rows - 1).map_or_else(|| us(first), &us);
-        let piece = Piece { batch, range: start..start + rows };
+        let piece = Piece { batch, range: row + start..row + start + rows };
         match days.last_mut() {
             Some(open) if open.number == day => {
                 open.pieces.push(piece);
@@ -315,19 +356,34 @@ impl Times {
         self.us().iter().enumerate().map(|(row, &us)| (us, self.ns(row)))
     }
 
-    fn is_sorted(&self) -> bool {
-        match &self.ns {
-            None => self.us().is_sorted(),
-            Some(_) => self.keys().is_sorted(),
+    fn key(&self, row: usize) -> Option<(i64, i16)> {
+        self.us().get(row).map(|&us| (us, self.ns(row)))
+    }
+
+    /// The first row behind `start` that comes before the one before it, or the end.
+    fn sorted_until(&self, start: usize) -> usize {
+        let us = self.us().get(start..).unwrap_or_default();
+        let is_behind = |&(row, pair): &(usize, &[i64])| match pair {
+            [left, right] if left == right && self.ns.is_some() => self.ns(row + 1) < self.ns(row),
+            [left, right] => right < left,
+            _ => false,
+        };
+        let behind = (start..).zip(us.windows(2)).find(is_behind);
+        behind.map_or(self.us.len(), |(row, _)| row + 1)
+    }
+
+    /// Where, in sorted `rows`, the keys begin that `is_before` is false for.
+    fn partition_point(&self, rows: Range<usize>, is_before: impl Fn((i64, i16)) -> bool) -> usize {
+        let (mut low, mut high) = (rows.start, rows.end);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.key(middle).is_some_and(&is_before) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
         }
-    }
-
-    fn first(&self) -> Option<(i64, i16)> {
-        self.us().first().map(|&us| (us, self.ns(0)))
-    }
-
-    fn last(&self) -> Option<(i64, i16)> {
-        self.us().last().map(|&us| (us, self.ns(self.us.len() - 1)))
+        low
     }
 }
 

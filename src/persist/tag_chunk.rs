@@ -40,6 +40,8 @@ use super::statistics::{bound_above, bound_below};
 const PAGE_ROWS_MAX: usize = 64 << 10;
 /// Bytes of the values of a PLAIN page, exceeded by less than a value.
 const PLAIN_BYTES_MAX: usize = 1 << 20;
+/// Dictionaries of batches that are remembered: those of shards come back, run by run.
+const DICTIONARIES_MAX: usize = 64;
 /// Keys that are translated at a time.
 const RUN_ROWS: usize = 256;
 /// The key of a value that was not looked up.
@@ -113,8 +115,10 @@ impl OpenPage {
 pub(super) struct TagChunk {
     column: ColumnDescPtr,
     dictionary: Dictionary,
-    /// The dictionary of the last batch, and the keys of its values in that of the chunk.
-    translated: (Option<ArrayRef>, Vec<u32>),
+    /// The dictionaries of batches, and the keys of their values in that of the chunk.
+    translated: Vec<(ArrayRef, Vec<u32>)>,
+    /// Which of them is that of the last rows.
+    current: usize,
     /// The dictionary is full: what follows is PLAIN.
     is_plain: bool,
     page: OpenPage,
@@ -131,7 +135,8 @@ impl TagChunk {
         Self {
             column,
             dictionary: Dictionary::default(),
-            translated: (None, Vec::new()),
+            translated: Vec::new(),
+            current: 0,
             is_plain: false,
             page: OpenPage { validity: BooleanBufferBuilder::new(0), nulls: 0, keys, plain },
             pages: Vec::new(),
@@ -186,14 +191,16 @@ impl TagChunk {
         Ok(())
     }
 
-    /// Keys of another dictionary than the last one have to be looked up anew.
+    /// The values of a dictionary are looked up once, however often its rows come back.
     fn translate_from(&mut self, values: &ArrayRef) {
-        let (last, keys) = &mut self.translated;
-        if !last.as_ref().is_some_and(|last| ArrayRef::ptr_eq(last, values)) {
-            *last = Some(ArrayRef::clone(values));
-            keys.clear();
-            keys.resize(values.len(), UNKNOWN);
-        }
+        let known = self.translated.iter().position(|(it, _)| ArrayRef::ptr_eq(it, values));
+        self.current = known.unwrap_or_else(|| {
+            if self.translated.len() >= DICTIONARIES_MAX {
+                self.translated.clear();
+            }
+            self.translated.push((ArrayRef::clone(values), vec![UNKNOWN; values.len()]));
+            self.translated.len() - 1
+        });
     }
 
     /// Returns how many rows there was room for in the dictionary.
@@ -218,7 +225,7 @@ impl TagChunk {
 
     /// Takes keys that were all looked up before, or none.
     fn take_known(&mut self, keys: &[u32]) -> bool {
-        let (_, translated) = &self.translated;
+        let Some((_, translated)) = self.translated.get(self.current) else { return false };
         let start = self.page.keys.len();
         let known = |key: &u32| translated.get(*key as usize).copied().unwrap_or(UNKNOWN);
         self.page.keys.extend(keys.iter().map(known));
@@ -233,7 +240,7 @@ impl TagChunk {
 
     /// The key in the dictionary of the chunk; `None` when it is new, and there is no room.
     fn key_of(&mut self, key: u32, values: &StringArray) -> Option<u32> {
-        let (_, translated) = &mut self.translated;
+        let (_, translated) = self.translated.get_mut(self.current)?;
         let place = translated.get_mut(key as usize)?;
         if *place == UNKNOWN {
             *place = self.dictionary.key_of(values.value(key as usize))?;

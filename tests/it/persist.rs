@@ -530,6 +530,50 @@ proptest! {
     }
 }
 
+/// Rows as a body has them: alike, numbered, and at one time, or at times that go on or back.
+fn any_body() -> impl Strategy<Value = Vec<Row>> {
+    (any_row(), prop_oneof![1..40_i64, 500..530_i64, 1_500..1_600_i64], -1..8_i64).prop_map(
+        |(first, count, step)| {
+            let (us, ns) = time_of(&first);
+            let numbered = (0..count).map(|at| {
+                let mut row = row(us + at * step.min(2), &[("count", Value::I64(at))]);
+                // Only the nanoseconds go on, once past the end of the microsecond.
+                if step == 7 {
+                    let ns = (i64::from(ns) + at) % 1_000;
+                    row.insert("time_ns".to_owned(), Value::Ns(i16::try_from(ns).unwrap()));
+                }
+                row.extend(
+                    first
+                        .iter()
+                        .filter(|(name, _)| *name == "host")
+                        .map(|(name, it)| (name.clone(), it.clone())),
+                );
+                row
+            });
+            numbered.collect()
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Long runs of rows are not gathered: they are slices of batches, that follow one another as
+    /// a sort has them.
+    #[test]
+    fn bodies_of_several_batches_are_in_the_order_of_time(
+        parts in prop::collection::vec(prop::collection::vec(any_body(), 0..6), 0..5),
+    ) {
+        let (_directory, store) = open();
+        let batches = parts.iter().map(|bodies| bodies.concat()).filter(|it| !it.is_empty());
+        let segments =
+            write_segments(&store, &request(batches.map(|it| batch(&it, false)).collect(), 1));
+        let mut expected: Vec<Row> = parts.concat().concat();
+        expected.sort_by_key(time_of);
+        prop_assert!(read_all(&store, &segments.unwrap()) == expected);
+    }
+}
+
 #[test]
 fn a_tag_column_with_a_shared_dictionary_is_not_decoded() {
     let (_directory, store) = open();

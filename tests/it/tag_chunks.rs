@@ -207,6 +207,17 @@ fn a_row_group_of_large_rows_ends_before_its_rows() {
 }
 
 #[test]
+fn runs_of_many_dictionaries_come_back() {
+    // Of these 64 are remembered.
+    for count in [1, 2, 63, 64, 65, 200] {
+        let of = |at: u32| numbered([Some(1), None, Some(0)].into_iter(), 2, &format!("{at}_"));
+        let batches: Vec<_> = (0..count).map(of).collect();
+        let twice: Vec<_> = batches.iter().chain(batches.iter().rev()).cloned().collect();
+        check(&twice);
+    }
+}
+
+#[test]
 fn rows_without_a_tag_have_no_dictionary() {
     let footer = check(&[numbered((0..100).map(|_| None), 1, "h")]);
     assert_eq!(footer.row_group(0).column(1).dictionary_page_offset(), None);
