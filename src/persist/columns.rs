@@ -10,6 +10,7 @@
 //! that are gathered from share one dictionary, so that a gathered row is a key and not a string.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -17,8 +18,13 @@ use arrow_array::new_null_array;
 use arrow_array::types::UInt32Type;
 use arrow_array::{Array, ArrayRef, DictionaryArray, RecordBatch, StringArray, UInt32Array};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_select::concat::concat;
 use arrow_select::interleave::interleave;
 use foldhash::fast::RandomState;
+use parquet::errors::ParquetError;
+
+/// Rows of a run that is worth a call of its own.
+const LONG_RUN_ROWS: usize = 4 << 10;
 
 /// One column of every batch.
 #[derive(Debug)]
@@ -104,23 +110,6 @@ impl Nulls {
     }
 }
 
-/// The batches again, with the columns of `schema`. Nothing is copied.
-///
-/// # Errors
-/// When a column that may not be null is missing in a batch.
-pub(super) fn batches(
-    schema: &SchemaRef,
-    columns: &[Column],
-    count: usize,
-) -> Result<Vec<RecordBatch>, ArrowError> {
-    (0..count)
-        .map(|at| {
-            let arrays = columns.iter().filter_map(|it| it.arrays.get(at)).map(Arc::clone);
-            RecordBatch::try_new(Arc::clone(schema), arrays.collect())
-        })
-        .collect()
-}
-
 impl Column {
     /// One for each batch; only the keys of a tag column after [`Column::share_dictionary`].
     pub(super) fn arrays(&self) -> &[ArrayRef] {
@@ -183,6 +172,47 @@ impl Column {
         self.dictionary = Some(Arc::new(StringArray::from_iter_values(values)));
         self.arrays = arrays;
         Ok(())
+    }
+
+    /// Hands on the rows of `runs`, which are parts of batches: long ones as they are, short ones
+    /// copied together, at most `rows_max` rows of them. Those of tags are keys of their batch's
+    /// dictionary, and stay alone.
+    ///
+    /// # Errors
+    /// Those of `take`, and when the strings are more than an array can hold.
+    pub(super) fn join(
+        &self,
+        runs: impl Iterator<Item = (usize, Range<usize>)>,
+        rows_max: usize,
+        take: &mut dyn FnMut(ArrayRef) -> Result<(), ParquetError>,
+    ) -> Result<(), ParquetError> {
+        let mut give = |short: &mut Vec<ArrayRef>| {
+            let joined = match short.as_slice() {
+                [] => return Ok(()),
+                [one] => Arc::clone(one),
+                _ => concat(&short.iter().map(AsRef::as_ref).collect::<Vec<_>>())?,
+            };
+            short.clear();
+            take(joined)
+        };
+        let (mut short, mut rows) = (Vec::new(), 0);
+        for (batch, range) in runs {
+            let foreign = || ParquetError::General(format!("expected batch {batch}"));
+            let array = self.arrays.get(batch).ok_or_else(foreign)?;
+            let count = range.len();
+            let is_alone = count >= LONG_RUN_ROWS || array.as_any_dictionary_opt().is_some();
+            if is_alone || rows + count > rows_max {
+                give(&mut short)?;
+                rows = 0;
+            }
+            short.push(array.slice(range.start, count));
+            rows += count;
+            if is_alone {
+                give(&mut short)?;
+                rows = 0;
+            }
+        }
+        give(&mut short)
     }
 
     /// The rows at `places`, which are pairs of batch and row.

@@ -36,8 +36,8 @@ use super::sort_key::Keys;
 use crate::schema::{TIME, TIME_NS};
 use crate::timestamp::US_PER_DAY;
 
-/// Rows of a run, on average, from which on runs are handed to the encoder one by one.
-const RUN_ROWS_MIN: usize = 512;
+/// Rows of a run, on average, below which an order of all rows costs less.
+const RUN_ROWS_MIN: usize = 64;
 /// Rows gathered at a time.
 const GATHERED_ROWS_MAX: usize = 16 << 10;
 /// Rows gathered at a time when the strings of a column could be more than an array holds: an
@@ -48,17 +48,10 @@ const GATHERED_ROWS_OF_LONG_STRINGS_MAX: usize = 1 << 10;
 #[derive(Debug)]
 pub(super) struct OrderedRows {
     schema: SchemaRef,
-    rows: Rows,
+    columns: Vec<Column>,
+    /// The order of all rows, as pairs of batch and row; `None`: they are in runs.
+    places: Option<Vec<(usize, usize)>>,
     days: Vec<Day>,
-}
-
-/// Where the rows are.
-#[derive(Debug)]
-enum Rows {
-    /// In these batches, a run after the other.
-    Sliced(Vec<RecordBatch>),
-    /// All over the batches, in the order of these places: pairs of batch and row.
-    Gathered { columns: Vec<Column>, places: Vec<(usize, usize)> },
 }
 
 /// One day with rows.
@@ -78,8 +71,8 @@ pub(super) struct Day {
 
 /// Consecutive rows.
 #[derive(Debug)]
-struct Piece {
-    /// Which of [`Rows::Sliced`]; always 0 for [`Rows::Gathered`], whose days are one piece each.
+pub(super) struct Piece {
+    /// Which batch; always 0 where there are places, of which a day is one piece.
     batch: usize,
     /// Rows of this batch, or a part of the places.
     range: Range<usize>,
@@ -88,8 +81,8 @@ struct Piece {
 /// The rows of one day, for the encoder.
 #[derive(Debug)]
 pub(super) enum DayRows<'a> {
-    /// From where they are.
-    Sliced(Vec<RecordBatch>),
+    /// A run after the other.
+    Runs { columns: &'a [Column], runs: &'a [Piece] },
     /// From these places.
     Gathered { columns: &'a [Column], places: &'a [(usize, usize)] },
 }
@@ -132,12 +125,12 @@ impl OrderedRows {
         let keys = Keys::new(&schema, &columns, sort_key)?;
         let runs = if keys.is_none() { runs_of(&times) } else { None };
         let mut days = Vec::new();
-        let rows = if let Some(runs) = runs {
+        let places = if let Some(runs) = runs {
             for Piece { batch, range } in runs {
                 let us = times.get(batch).and_then(|it| it.us().get(range.clone()));
                 cut(&mut days, batch, range.start, us.unwrap_or_default(), |&us| us);
             }
-            Rows::Sliced(columns::batches(&schema, &columns, batches.len())?)
+            None
         } else {
             let mut order = row_order(&times)?;
             columns.iter_mut().try_for_each(Column::share_dictionary)?;
@@ -148,9 +141,9 @@ impl OrderedRows {
                     keys.sort(day, RowAt::place);
                 }
             }
-            Rows::Gathered { columns, places: order.iter().map(RowAt::place).collect() }
+            Some(order.iter().map(RowAt::place).collect())
         };
-        Ok(Self { schema, rows, days })
+        Ok(Self { schema, columns, places, days })
     }
 
     /// The columns of every piece.
@@ -164,19 +157,21 @@ impl OrderedRows {
     }
 
     /// The rows of a day, which is one of [`Self::days`].
-    pub(super) fn of_day(&self, day: &Day) -> DayRows<'_> {
-        match &self.rows {
-            Rows::Sliced(batches) => {
-                let slice = |Piece { batch, range }: &Piece| {
-                    Some(batches.get(*batch)?.slice(range.start, range.len()))
-                };
-                DayRows::Sliced(day.pieces.iter().filter_map(slice).collect())
-            }
-            Rows::Gathered { columns, places } => {
-                let range = day.pieces.first().map(|piece| piece.range.clone());
-                let places = range.and_then(|range| places.get(range)).unwrap_or_default();
-                DayRows::Gathered { columns, places }
-            }
+    pub(super) fn of_day<'a>(&'a self, day: &'a Day) -> DayRows<'a> {
+        let columns = &self.columns;
+        let Some(places) = &self.places else {
+            return DayRows::Runs { columns, runs: &day.pieces };
+        };
+        let range = day.pieces.first().map(|piece| piece.range.clone());
+        let places = range.and_then(|range| places.get(range)).unwrap_or_default();
+        DayRows::Gathered { columns, places }
+    }
+}
+
+impl DayRows<'_> {
+    fn columns(&self) -> &[Column] {
+        match self {
+            Self::Runs { columns, .. } | Self::Gathered { columns, .. } => columns,
         }
     }
 }
@@ -184,17 +179,14 @@ impl OrderedRows {
 impl RowSource for DayRows<'_> {
     fn row_count(&self) -> usize {
         match self {
-            Self::Sliced(batches) => batches.row_count(),
+            Self::Runs { runs, .. } => runs.iter().map(|run| run.range.len()).sum(),
             Self::Gathered { places, .. } => places.len(),
         }
     }
 
     fn row_bytes(&self) -> usize {
-        match self {
-            Self::Sliced(batches) => batches.row_bytes(),
-            // Those of all days.
-            Self::Gathered { columns, .. } => columns.iter().map(Column::row_bytes).sum(),
-        }
+        // Those of all days.
+        self.columns().iter().map(Column::row_bytes).sum()
     }
 
     fn read(
@@ -203,14 +195,23 @@ impl RowSource for DayRows<'_> {
         rows: Range<usize>,
         take: &mut dyn FnMut(ArrayRef) -> Result<(), ParquetError>,
     ) -> Result<(), ParquetError> {
+        let foreign = || mismatch("expected a column and rows of this day");
+        let column = self.columns().get(column).ok_or_else(foreign)?;
+        let rows_max = gathered_rows_max(column);
         match self {
-            Self::Sliced(batches) => batches.read(column, rows, take),
-            Self::Gathered { columns, places } => {
-                let foreign = || mismatch("expected a column and rows of this day");
-                let column = columns.get(column).ok_or_else(foreign)?;
+            Self::Runs { runs, .. } => {
+                let mut first = 0;
+                let runs = runs.iter().filter_map(|Piece { batch, range }| {
+                    let skipped = rows.start.saturating_sub(first).min(range.len());
+                    let end = rows.end.saturating_sub(first).min(range.len());
+                    first += range.len();
+                    (skipped < end).then_some((*batch, range.start + skipped..range.start + end))
+                });
+                column.join(runs, rows_max, take)
+            }
+            Self::Gathered { places, .. } => {
                 let places = places.get(rows).ok_or_else(foreign)?;
-                let mut pieces = places.chunks(gathered_rows_max(column));
-                pieces.try_for_each(|places| take(column.gather(places)?))
+                places.chunks(rows_max).try_for_each(|places| take(column.gather(places)?))
             }
         }
     }
