@@ -19,7 +19,10 @@ const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 pub(super) struct Days {
     /// Further days that the open write may have, in all its measurements together.
     left: Rc<Cell<usize>>,
-    met: BTreeSet<i64>,
+    /// The day that is free.
+    first: Option<i64>,
+    /// All others.
+    further: BTreeSet<i64>,
     /// The times of the day that the row committed last is of; at first none.
     last: Range<i64>,
 }
@@ -27,19 +30,21 @@ pub(super) struct Days {
 /// Rows that may be committed.
 #[derive(Debug)]
 pub(super) struct Looked {
-    /// Days that the measurement has not got yet.
+    first: Option<i64>,
+    /// Further days that the measurement has not got yet.
     new: BTreeSet<i64>,
     last: Range<i64>,
 }
 
 impl Days {
     pub(super) fn new(left: Rc<Cell<usize>>) -> Self {
-        Self { left, met: BTreeSet::new(), last: 0..0 }
+        Self { left, first: None, further: BTreeSet::new(), last: 0..0 }
     }
 
     /// A write begins.
     pub(super) fn begin(&mut self) {
-        self.met.clear();
+        self.first = None;
+        self.further.clear();
         self.last = 0..0;
     }
 
@@ -51,20 +56,21 @@ impl Days {
 
     /// Looks whether rows of these times may be committed; `None`: they are of too many days.
     pub(super) fn look(&self, times: &[i64]) -> Option<Looked> {
-        let mut looked = Looked { new: BTreeSet::new(), last: self.last.clone() };
+        let last = self.last.clone();
+        let mut looked = Looked { first: self.first, new: BTreeSet::new(), last };
         // Usually none is outside: a sign, on either side, is found without a way out of the loop.
         let Range { start, end } = looked.last;
         let signs = |us: &i64| us.wrapping_sub(start) | (end - 1).wrapping_sub(*us);
         if times.iter().fold(0, |any, us| any | signs(us)) >= 0 {
             return Some(looked);
         }
-        let new_max = self.left.get() + usize::from(self.met.is_empty());
         for us in times {
             if looked.last.contains(us) {
                 continue;
             }
             let day = us.div_euclid(DAY_US);
-            if !self.met.contains(&day) && looked.new.insert(day) && looked.new.len() > new_max {
+            let is_known = *looked.first.get_or_insert(day) == day || self.further.contains(&day);
+            if !is_known && looked.new.insert(day) && looked.new.len() > self.left.get() {
                 return None;
             }
             looked.last = day * DAY_US..(day + 1) * DAY_US;
@@ -74,10 +80,9 @@ impl Days {
 
     /// They were committed.
     pub(super) fn commit(&mut self, looked: Looked) {
-        let free = usize::from(self.met.is_empty());
-        let further = looked.new.len().saturating_sub(free);
-        self.left.set(self.left.get().saturating_sub(further));
-        self.met.extend(looked.new);
+        self.left.set(self.left.get().saturating_sub(looked.new.len()));
+        self.first = looked.first;
+        self.further.extend(looked.new);
         self.last = looked.last;
     }
 }
