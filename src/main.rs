@@ -42,6 +42,7 @@ fn main() -> ExitCode {
             tokens::run(&command)
         }
         Command::Serve(config) => {
+            system::keep_free_memory();
             log_to_stderr(config.log_format);
             match serve::serve(&config) {
                 Ok(()) => ExitCode::SUCCESS,

@@ -35,9 +35,8 @@ const LINES_BYTES_MAX: usize = 1 << 20;
 const TREES_BYTES_MAX: usize = 256 << 10;
 
 /// Memory that jobs leave behind is kept for the next one while there is enough, and given back
-/// after so long without any, or so long in all: after a second the allocator gives it back, on
-/// whichever thread frees something then, and others wait behind that one.
-const IDLE: Duration = Duration::from_millis(20);
+/// after so long without any; so often, where half of the memory limit is resident.
+const IDLE: Duration = Duration::from_secs(1);
 const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What the thread is given to do.
@@ -142,8 +141,12 @@ async fn work(
         let mut since: Option<Instant> = None;
         loop {
             let next = match since {
-                Some(since) if engine.now() - since >= TRIM_INTERVAL => None,
                 Some(_) if engine.is_nearly_resident() => None,
+                Some(since)
+                    if engine.now() - since >= TRIM_INTERVAL && engine.is_half_resident() =>
+                {
+                    None
+                }
                 Some(_) => timeout(IDLE, given.recv()).await.ok(),
                 None => Some(given.recv().await),
             };

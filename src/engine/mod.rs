@@ -298,6 +298,11 @@ impl Engine {
         self.budget.is_nearly_resident()
     }
 
+    /// Whether half of the memory limit is resident.
+    pub fn is_half_resident(&self) -> bool {
+        self.budget.is_half_resident()
+    }
+
     /// Gives memory that is free back to the system, as [`Options::trim`] does.
     pub fn trim(&self) {
         if let Some(trim) = self.trim {

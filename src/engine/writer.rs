@@ -31,12 +31,10 @@ const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
 /// Longest wait between two tries.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 /// Bytes of rows that a writer frees before it has memory given back: at once where half of the
-/// memory limit is resident; else when it has had nothing to write for so long, or so long after
-/// the last time. Until then the next rows take it, and no page of it is made twice; after a second
-/// the allocator gives it back on whichever thread frees something then, and others wait for that.
+/// memory limit is resident; else when it has had nothing to write for so long. Until then the next
+/// rows take it, and no page of it is made twice.
 const TRIMMED_BYTES_MIN: usize = 4 << 20;
-const TRIM_IDLE: Duration = Duration::from_millis(20);
-const TRIM_INTERVAL: Duration = Duration::from_millis(500);
+const TRIM_IDLE: Duration = Duration::from_secs(1);
 
 /// One table's rows of one round, and of those that came before a writer was free.
 #[derive(Debug)]
@@ -127,7 +125,6 @@ impl Writers {
                 budget: Arc::clone(&wiring.budget),
                 trim: wiring.trim,
                 freed: Cell::new(0),
-                trimmed: Cell::new(monotonic_clock()),
             };
             std::thread::Builder::new()
                 .name(format!("writer-{index}"))
@@ -211,9 +208,8 @@ struct Writer {
     events: mpsc::Sender<Event>,
     budget: Arc<Budget>,
     trim: Option<Trim>,
-    /// Bytes of rows since memory was given back, and when that was.
+    /// Bytes of rows since memory was given back.
     freed: Cell<usize>,
-    trimmed: Cell<Instant>,
 }
 
 impl Writer {
@@ -320,15 +316,13 @@ impl Writer {
     /// Notes freed memory, and has it given back if that is due.
     fn trim_after(&self, bytes: usize) {
         self.freed.set(self.freed.get() + bytes);
-        let is_due = || monotonic_clock() - self.trimmed.get() >= TRIM_INTERVAL;
-        if self.has_freed() && (is_due() || self.budget.is_half_resident()) {
+        if self.has_freed() && self.budget.is_half_resident() {
             self.trim();
         }
     }
 
     fn trim(&self) {
         self.freed.set(0);
-        self.trimmed.set(monotonic_clock());
         if let Some(trim) = self.trim {
             trim();
         }

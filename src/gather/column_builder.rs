@@ -1,10 +1,11 @@
 //! One column being filled: values of one kind, and which slots are null.
 //!
 //! ```text
-//! row_count = 4    values  [1.5, 0.0, 2.5]      <- the last row has no value yet
-//!                  nulls   [ 1 ,  0 ,  1 ]      <- row 1 had none: back-filled when row 2 came
+//! row_count = 5    values  [1.5, 0.0, 2.5, 3.0]     <- the last row has no value yet
+//!                  nulls   [ 1 ,  0 ]               <- row 1 had none: back-filled when row 2 came
 //! ```
 //!
+//! Values behind the last null are not in `nulls`: a row of a column without nulls is one push.
 //! A column may be shorter than its table: the missing tail is null and is filled in when the
 //! column is next touched, or when the chunk is finished. Widening a table costs nothing.
 //!
@@ -47,15 +48,19 @@ pub(super) enum Values {
 }
 
 /// One column of one table on one shard.
+///
+/// What an append needs is in the first line of cache: a row of one of a thousand tables finds none
+/// of it there.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct ColumnBuilder {
+    pub(super) values: Values,
     /// The name on the wire.
     pub(super) name: Arc<str>,
     pub(super) role: Role,
     /// Index in [`super::Measurement`]; `None` until a row with this column is committed.
     pub(super) slot: Option<usize>,
-    pub(super) values: Values,
-    /// `nulls.len() <= values.len()`; behind only while a run is open.
+    /// `nulls.len() <= values.len()`; all behind it are valid.
     nulls: NullBufferBuilder,
     /// Rows and string bytes of the last chunk: what the next one will likely need.
     expected: (usize, usize),
@@ -72,7 +77,6 @@ fn push<T: Copy + Default>(
         backfill(values, nulls, row)?;
     }
     values.push(value);
-    nulls.append_non_null();
     Ok(())
 }
 
@@ -88,9 +92,15 @@ fn backfill<T: Copy + Default>(
         // It may be the only value of the chunk: growing by doubling would take twice as much.
         values.reserve_exact(row + 1);
     }
+    append_nulls(nulls, values.len(), missing);
     values.resize(row, T::default());
-    nulls.append_n_nulls(missing);
     Ok(())
+}
+
+/// Takes note of `missing` nulls behind `len` slots.
+fn append_nulls(nulls: &mut NullBufferBuilder, len: usize, missing: usize) {
+    nulls.append_n_non_nulls(len.saturating_sub(nulls.len()));
+    nulls.append_n_nulls(missing);
 }
 
 /// Fills a column up to its `rows` at the seal, and takes no more memory than that.
@@ -132,7 +142,7 @@ fn exact_u64(value: f64) -> Option<u64> {
 
 impl ColumnBuilder {
     pub(super) fn new(name: Arc<str>, role: Role, slot: Option<usize>, values: Values) -> Self {
-        Self { name, role, slot, values, nulls: NullBufferBuilder::new(0), expected: (0, 0) }
+        Self { values, name, role, slot, nulls: NullBufferBuilder::new(0), expected: (0, 0) }
     }
 
     /// The kind, once a value has fixed it.
@@ -185,7 +195,6 @@ impl ColumnBuilder {
         match &mut self.values {
             Values::F64(values) if values.len() == row => {
                 values.push(value);
-                self.nulls.append_non_null();
                 true
             }
             _ => false,
@@ -198,7 +207,6 @@ impl ColumnBuilder {
         match &mut self.values {
             Values::I64(values) if values.len() == row => {
                 values.push(value);
-                self.nulls.append_non_null();
                 true
             }
             _ => false,
@@ -211,7 +219,6 @@ impl ColumnBuilder {
         match &mut self.values {
             Values::String(values) if values.len() == row => {
                 values.push(value);
-                self.nulls.append_non_null();
                 true
             }
             _ => false,
@@ -291,11 +298,10 @@ impl ColumnBuilder {
             Values::Bool(values) => {
                 if values.len() != row {
                     let missing = row.checked_sub(values.len()).ok_or(Refusal::Duplicate)?;
+                    append_nulls(&mut self.nulls, values.len(), missing);
                     values.append_n(missing, false);
-                    self.nulls.append_n_nulls(missing);
                 }
                 values.append(value);
-                self.nulls.append_non_null();
                 Ok(())
             }
             Values::Unset => {
@@ -311,11 +317,10 @@ impl ColumnBuilder {
             Values::String(values) => {
                 if values.len() != row {
                     let missing = row.checked_sub(values.len()).ok_or(Refusal::Duplicate)?;
+                    append_nulls(&mut self.nulls, values.len(), missing);
                     values.resize(row);
-                    self.nulls.append_n_nulls(missing);
                 }
                 values.push(value);
-                self.nulls.append_non_null();
                 Ok(())
             }
             Values::Unset => {
@@ -344,7 +349,11 @@ impl ColumnBuilder {
         if matches!(self.values, Values::Unset) {
             self.values = empty;
         }
-        let Some(missing) = row.checked_sub(self.len()) else { return false };
+        let len = self.len();
+        let Some(missing) = row.checked_sub(len) else { return false };
+        if missing > 0 {
+            append_nulls(&mut self.nulls, len, missing);
+        }
         match &mut self.values {
             Values::Unset | Values::Tag(_) => return false,
             Values::Bool(values) => values.append_n(missing, false),
@@ -353,14 +362,7 @@ impl ColumnBuilder {
             Values::F64(values) => values.resize(row, 0.0),
             Values::String(values) => values.resize(row),
         }
-        self.nulls.append_n_nulls(row - self.nulls.len());
         true
-    }
-
-    /// Marks what a run pushed as valid.
-    pub(super) fn end_run(&mut self) {
-        let pushed = self.len().saturating_sub(self.nulls.len());
-        self.nulls.append_n_non_nulls(pushed);
     }
 
     /// Undoes everything behind the first `rows` rows.
@@ -395,8 +397,9 @@ impl ColumnBuilder {
         }
         let row_count = self.len();
         let mut other = Self::new(Arc::clone(&self.name), self.role, None, empty(kind, self.role));
-        let nulls = self.nulls.finish_cloned();
-        for row in (0..row_count).filter(|row| nulls.as_ref().is_none_or(|it| it.is_valid(*row))) {
+        let (nulls, noted) = (self.nulls.finish_cloned(), self.nulls.len());
+        let is_null = |row| row < noted && nulls.as_ref().is_some_and(|it| it.is_null(row));
+        for row in (0..row_count).filter(|row| !is_null(*row)) {
             let appended = match &self.values {
                 Values::I64(values) => values.get(row).map(|it| other.append_i64(row, *it)),
                 Values::U64(values) => values.get(row).map(|it| other.append_u64(row, *it)),
@@ -417,10 +420,11 @@ impl ColumnBuilder {
     /// Buffers move; `U64` written as DECIMAL is the one kind that is converted. The column keeps
     /// its kind and starts empty.
     pub(super) fn finish(&mut self, rows: usize, unsigned: Unsigned) -> Option<ArrayRef> {
-        if self.len() == 0 {
+        let len = self.len();
+        if len == 0 {
             return None;
         }
-        self.nulls.append_n_nulls(rows.saturating_sub(self.nulls.len()));
+        append_nulls(&mut self.nulls, len, rows.saturating_sub(len));
         let nulls = std::mem::replace(&mut self.nulls, NullBufferBuilder::new(0)).finish();
         let all_null = nulls.as_ref().is_some_and(|it| it.null_count() == rows);
         self.expected =

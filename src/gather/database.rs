@@ -57,6 +57,11 @@ struct Touched {
     table: TableIndex,
     rows: usize,
     series_count: usize,
+}
+
+/// What is accounted for a table: as much as it held when the last write to it ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Held {
     row_bytes: usize,
     series_bytes: usize,
 }
@@ -197,8 +202,6 @@ impl Database {
             table,
             rows: builder.row_count(),
             series_count: builder.series_count(),
-            row_bytes: builder.row_bytes(),
-            series_bytes: builder.series_bytes(),
         });
         if let Some(is_touched) = self.is_touched.get_mut(table.0) {
             *is_touched = true;
@@ -341,14 +344,15 @@ impl Database {
         table.atomicity = Atomicity::Rows;
         let added = table.row_count() - touched.rows + table.whole_count();
         table.measurement().add_rows(added as u64);
-        let row_bytes = table.row_bytes();
-        self.row_bytes = (self.row_bytes + row_bytes).saturating_sub(touched.row_bytes);
-        let series_bytes = self.series_bytes + table.series_bytes();
-        self.series_bytes = series_bytes.saturating_sub(touched.series_bytes);
+        let held = Held { row_bytes: table.row_bytes(), series_bytes: table.series_bytes() };
+        let before = std::mem::replace(&mut table.held, held);
+        self.row_bytes = (self.row_bytes + held.row_bytes).saturating_sub(before.row_bytes);
+        let series_bytes = self.series_bytes + held.series_bytes;
+        self.series_bytes = series_bytes.saturating_sub(before.series_bytes);
         if !table.is_adopted() {
             self.release(touched.table);
         } else if table.row_count() >= limits.rows_per_chunk
-            || row_bytes >= CHUNK_BYTES_MAX
+            || held.row_bytes >= CHUNK_BYTES_MAX
             || table.whole_count() > 0
         {
             self.seal_table(at);
@@ -358,8 +362,9 @@ impl Database {
     /// Frees a table that no row was committed to.
     fn release(&mut self, table: TableIndex) {
         let Some(builder) = self.tables.get_mut(table.0) else { return };
-        self.row_bytes = self.row_bytes.saturating_sub(builder.row_bytes());
-        self.series_bytes = self.series_bytes.saturating_sub(builder.series_bytes());
+        let held = std::mem::take(&mut builder.held);
+        self.row_bytes = self.row_bytes.saturating_sub(held.row_bytes);
+        self.series_bytes = self.series_bytes.saturating_sub(held.series_bytes);
         let hash = self.hasher.hash_one(&*builder.measurement().name);
         if let Ok(entry) = self.names.find_entry(hash, |at| *at == table.0) {
             entry.remove();
@@ -371,7 +376,7 @@ impl Database {
     fn seal_table(&mut self, at: usize) {
         let limits = *self.registry.limits();
         let Some(table) = self.tables.get_mut(at) else { return };
-        let before = table.row_bytes();
+        let before = std::mem::take(&mut table.held.row_bytes);
         let chunks = table.seal();
         let is_full = table.series_count() >= limits.series_per_table_max
             || table.series_bytes() >= limits.series_cache_bytes_max;
@@ -386,9 +391,10 @@ impl Database {
     /// Forgets the series of a table without rows, and the raw keys that lead to them.
     fn forget_series(&mut self, at: usize) {
         let Some(table) = self.tables.get_mut(at) else { return };
-        let before = table.series_bytes();
         table.forget_series();
-        self.series_bytes = (self.series_bytes + table.series_bytes()).saturating_sub(before);
+        let after = table.series_bytes();
+        let before = std::mem::replace(&mut table.held.series_bytes, after);
+        self.series_bytes = (self.series_bytes + after).saturating_sub(before);
         self.cache.clear();
     }
 

@@ -260,8 +260,7 @@ impl SeriesRows {
             let Some(renumbered) = local.get_mut(wide(*key)) else { continue };
             if *renumbered == ABSENT {
                 *renumbered = narrow(dictionary.len());
-                let value = values.values.value(wide(*key));
-                dictionary.push(std::str::from_utf8(value).unwrap_or_default());
+                dictionary.push_of(&values.values, wide(*key));
             }
             *key = *renumbered;
         }

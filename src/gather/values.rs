@@ -93,6 +93,12 @@ impl StringValues {
         self.close();
     }
 
+    /// Appends value `index` of others.
+    pub(super) fn push_of(&mut self, others: &Self, index: usize) {
+        self.bytes.extend_from_slice(others.value(index));
+        self.close();
+    }
+
     /// Appends all of `values`, each of which has to be UTF-8; `None` when one is not, and then
     /// the values pushed are for the caller to undo.
     ///

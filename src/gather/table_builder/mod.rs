@@ -39,6 +39,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::column_builder::{ColumnBuilder, Values};
+use super::database::Held;
 use super::days::Days;
 use super::key_shape::{KEY_WINDOW, KeyShapes, Predicted};
 use super::registry::{Measurement, Registry};
@@ -91,6 +92,7 @@ pub struct TableBuilder {
     /// Of the open write.
     days: Days,
     pub(super) atomicity: Atomicity,
+    pub(super) held: Held,
 }
 
 impl TableBuilder {
@@ -116,6 +118,7 @@ impl TableBuilder {
             wholes: Vec::new(),
             days,
             atomicity: Atomicity::Rows,
+            held: Held::default(),
         }
     }
 

@@ -81,8 +81,7 @@ impl TableBuilder {
     /// the decoder.
     pub fn commit_rows(&mut self, count: usize) -> Result<(), AppendError> {
         let rows = self.rows + count;
-        for column in &mut self.columns {
-            column.end_run();
+        for column in &self.columns {
             assert!(column.len() <= rows, "a run of {count} rows gave a column more values");
         }
         assert!(self.times.len() == rows, "a run of {count} rows gave another number of times");
