@@ -34,8 +34,9 @@ use crate::error::{BusyReason, WriteError};
 const LINES_BYTES_MAX: usize = 1 << 20;
 const TREES_BYTES_MAX: usize = 256 << 10;
 
-/// Memory that jobs leave behind is kept for the next one while there is enough, and given back
-/// after so long without any; so often, where half of the memory limit is resident.
+/// Memory that jobs leave behind is kept for the next one while there is enough: it is given back
+/// after so long without any; each interval where half of the memory limit is resident; and after
+/// each job where most of it is.
 const IDLE: Duration = Duration::from_secs(1);
 const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 

@@ -49,8 +49,8 @@ pub(super) enum Values {
 
 /// One column of one table on one shard.
 ///
-/// What an append needs is in the first line of cache: a row of one of a thousand tables finds none
-/// of it there.
+/// What an append needs is in the first of its cache lines: where rows are of a thousand tables in
+/// turn, none of them is in a cache.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct ColumnBuilder {
@@ -97,10 +97,13 @@ fn backfill<T: Copy + Default>(
     Ok(())
 }
 
-/// Takes note of `missing` nulls behind `len` slots.
+/// Takes note of `missing` nulls behind `len` slots. Without any there is nothing to note: even of
+/// none the builder would make bits, for every column at its seal.
 fn append_nulls(nulls: &mut NullBufferBuilder, len: usize, missing: usize) {
     nulls.append_n_non_nulls(len.saturating_sub(nulls.len()));
-    nulls.append_n_nulls(missing);
+    if missing > 0 {
+        nulls.append_n_nulls(missing);
+    }
 }
 
 /// Fills a column up to its `rows` at the seal, and takes no more memory than that.
@@ -351,9 +354,7 @@ impl ColumnBuilder {
         }
         let len = self.len();
         let Some(missing) = row.checked_sub(len) else { return false };
-        if missing > 0 {
-            append_nulls(&mut self.nulls, len, missing);
-        }
+        append_nulls(&mut self.nulls, len, missing);
         match &mut self.values {
             Values::Unset | Values::Tag(_) => return false,
             Values::Bool(values) => values.append_n(missing, false),

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use peristyle::limits::Limits;
 
@@ -233,11 +234,14 @@ fn memory_is_given_back_by_threads_that_nobody_waits_for() {
         assert_eq!(live.post("/write?db=d", body).status, 204);
         sent += 10_000;
     }
+    // The rows of a flush, when their writer has had nothing to write for a second: those that come
+    // before take the memory.
+    let before = Instant::now();
     assert_eq!(live.post("/api/v1/flush", "").status, 200);
-    // The rows of a flush, as soon as their writer has had nothing to write for a while.
     while trimmed() == 1 {
         thread::yield_now();
     }
+    assert!(before.elapsed() >= Duration::from_secs(1), "{:?}", before.elapsed());
     assert_eq!(live.post("/write?db=d", lines(sent, 60_000)).status, 204);
     // And so the bulk thread.
     while trimmed() == 2 {

@@ -175,6 +175,30 @@ fn a_pending_column_takes_the_kind_another_shard_fixed_meanwhile() {
 }
 
 #[test]
+fn a_column_that_is_converted_keeps_its_nulls() {
+    let mut first = Shard::new();
+    let mut second = Shard::of(Arc::clone(&first.registry));
+    let values = [Some(1), None, None, Some(4), Some(5), None];
+    second.write(Atomicity::Body, |database| {
+        let index = database.table("m").unwrap();
+        for (time, value) in (1..).zip(values) {
+            let table = database.table_mut(index);
+            let (a, b) = (table.field("a").unwrap(), table.field("b").unwrap());
+            if let Some(value) = value {
+                table.append_i64(a, value).unwrap();
+            }
+            table.append_bool(b, true).unwrap();
+            table.commit_row(at(time)).unwrap();
+        }
+        append(&mut first, "m", &[], &[("a", Value::Float(0.5))], 1).unwrap();
+    });
+    let rows = second.rows();
+    let found: Vec<_> = rows.iter().map(|row| row.fields.get("a").cloned()).collect();
+    let floats = [Some(1.0), None, None, Some(4.0), Some(5.0), None];
+    assert_eq!(found, floats.map(|it| it.map(Value::Float)));
+}
+
+#[test]
 fn an_aborted_write_leaves_no_trace() {
     let mut shard = Shard::new();
     append(&mut shard, "m", &[("t", "x")], &[("a", Value::Int(1))], 1).unwrap();

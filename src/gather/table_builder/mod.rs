@@ -92,6 +92,7 @@ pub struct TableBuilder {
     /// Of the open write.
     days: Days,
     pub(super) atomicity: Atomicity,
+    /// What the database accounts for it.
     pub(super) held: Held,
 }
 
