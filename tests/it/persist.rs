@@ -532,27 +532,24 @@ proptest! {
 
 /// Rows as a body has them: alike, numbered, and at one time, or at times that go on or back.
 fn any_body() -> impl Strategy<Value = Vec<Row>> {
-    (any_row(), prop_oneof![1..40_i64, 500..530_i64, 1_500..1_600_i64], -1..8_i64).prop_map(
-        |(first, count, step)| {
-            let (us, ns) = time_of(&first);
-            let numbered = (0..count).map(|at| {
-                let mut row = row(us + at * step.min(2), &[("count", Value::I64(at))]);
-                // Only the nanoseconds go on, once past the end of the microsecond.
-                if step == 7 {
-                    let ns = (i64::from(ns) + at) % 1_000;
-                    row.insert("time_ns".to_owned(), Value::Ns(i16::try_from(ns).unwrap()));
-                }
-                row.extend(
-                    first
-                        .iter()
-                        .filter(|(name, _)| *name == "host")
-                        .map(|(name, it)| (name.clone(), it.clone())),
-                );
-                row
-            });
-            numbered.collect()
-        },
-    )
+    // A run of 4,096 rows is a slice, shorter ones are copied together.
+    let counts = prop_oneof![8 => 1..40_i64, 4 => 500..530_i64, 1 => 4_090..4_100_i64];
+    (any_row(), counts, -1..8_i64).prop_map(|(first, count, step)| {
+        let (us, ns) = time_of(&first);
+        let numbered = (0..count).map(|at| {
+            let mut row = row(us + at * step.min(2), &[("count", Value::I64(at))]);
+            // Only the nanoseconds go on, once past the end of the microsecond.
+            if step == 7 {
+                let ns = (i64::from(ns) + at) % 1_000;
+                row.insert("time_ns".to_owned(), Value::Ns(i16::try_from(ns).unwrap()));
+            }
+            let is_free = |name: &str| !["time", "time_ns", "count"].contains(&name);
+            let others = first.iter().filter(|(name, _)| is_free(name) && at % 5 < step.max(4));
+            row.extend(others.map(|(name, it)| (name.clone(), it.clone())));
+            row
+        });
+        numbered.collect()
+    })
 }
 
 proptest! {
