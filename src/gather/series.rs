@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use arrow_array::types::UInt32Type;
-use arrow_array::{ArrayRef, DictionaryArray, PrimitiveArray};
+use arrow_array::{Array, ArrayRef, DictionaryArray, PrimitiveArray, StringArray};
 use arrow_buffer::{NullBuffer, NullBufferBuilder};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -91,7 +91,15 @@ pub(super) struct TagValues {
     hasher: RandomState,
     /// What was asked for last: most tags of a new series are those of the one before.
     last: u32,
+    /// How many values there were at the last seal.
+    sealed: usize,
+    /// All of them, for chunks that bring no new one: each would copy its own, and its writer look
+    /// each of them up.
+    shared: Option<ArrayRef>,
 }
+
+/// Values of a shared dictionary for each row of a chunk that takes it, at most.
+const SHARED_VALUES_MAX: usize = 32;
 
 impl Default for TagValues {
     fn default() -> Self {
@@ -100,6 +108,8 @@ impl Default for TagValues {
             index: HashTable::new(),
             hasher: RandomState::default(),
             last: 0,
+            sealed: 0,
+            shared: None,
         }
     }
 }
@@ -107,7 +117,7 @@ impl Default for TagValues {
 impl TagValues {
     /// The key of `value`, which is added when it is new.
     pub(super) fn intern(&mut self, value: &str) -> TagKey {
-        let Self { values, index, hasher, last } = self;
+        let Self { values, index, hasher, last, .. } = self;
         if wide(*last) < values.len() && values.value(wide(*last)) == value.as_bytes() {
             return TagKey(*last);
         }
@@ -125,7 +135,27 @@ impl TagValues {
     }
 
     pub(super) fn byte_len(&self) -> usize {
-        self.values.byte_len() + self.values.len() * 16
+        self.values.byte_len() + self.values.len() * 16 + self.shared_bytes()
+    }
+
+    /// The dictionary of a chunk of so many rows, if it is to be that of all values: none is new
+    /// since the chunk before. Also its bytes, if a chunk before took it, which accounts for them.
+    fn share(&mut self, rows: usize) -> Option<(ArrayRef, usize)> {
+        let len = self.values.len();
+        if std::mem::replace(&mut self.sealed, len) != len {
+            self.shared = None;
+            return None;
+        }
+        if len / SHARED_VALUES_MAX > rows {
+            return None;
+        }
+        let taken_bytes = self.shared_bytes();
+        let all = || Arc::new(self.values.clone().finish(None)) as ArrayRef;
+        Some((Arc::clone(self.shared.get_or_insert_with(all)), taken_bytes))
+    }
+
+    fn shared_bytes(&self) -> usize {
+        self.shared.as_ref().map_or(0, Array::get_array_memory_size)
     }
 }
 
@@ -252,18 +282,12 @@ impl SeriesRows {
         keys
     }
 
-    /// The tag column whose `keys` these are, with a dictionary of the values that occur.
-    pub(super) fn finish(&self, mut keys: Vec<u32>, values: &TagValues) -> ArrayRef {
-        let mut local = vec![ABSENT; values.values.len()];
-        let mut dictionary = StringValues::new();
-        for key in keys.iter_mut().filter(|key| **key != ABSENT) {
-            let Some(renumbered) = local.get_mut(wide(*key)) else { continue };
-            if *renumbered == ABSENT {
-                *renumbered = narrow(dictionary.len());
-                dictionary.push_of(&values.values, wide(*key));
-            }
-            *key = *renumbered;
-        }
+    /// The tag column whose `keys` these are, with the dictionary that chunks share, or one of the
+    /// values that occur. Also how many of its bytes a chunk before accounts for.
+    pub(super) fn finish(&self, mut keys: Vec<u32>, values: &mut TagValues) -> (ArrayRef, usize) {
+        let shared = values.share(self.rows.len());
+        let (dictionary, taken_bytes) =
+            shared.unwrap_or_else(|| (Arc::new(own_dictionary(&mut keys, values)), 0));
         let key_of = |row: &u32| keys.get(wide(*row)).copied().unwrap_or(ABSENT);
         let has_nulls = keys.contains(&ABSENT);
         let nulls = has_nulls
@@ -272,8 +296,23 @@ impl SeriesRows {
         let or_first = |key: u32| if key == ABSENT { 0 } else { key };
         let rows: Vec<u32> = self.rows.iter().map(|row| or_first(key_of(row))).collect();
         let rows = PrimitiveArray::<UInt32Type>::new(rows.into(), nulls);
-        Arc::new(DictionaryArray::new(rows, Arc::new(dictionary.finish(None))))
+        (Arc::new(DictionaryArray::new(rows, dictionary)), taken_bytes)
     }
+}
+
+/// A dictionary of the values that `keys` mean, which become keys of it.
+fn own_dictionary(keys: &mut [u32], values: &TagValues) -> StringArray {
+    let mut own = vec![ABSENT; values.values.len()];
+    let mut dictionary = StringValues::new();
+    for key in keys.iter_mut().filter(|key| **key != ABSENT) {
+        let Some(renumbered) = own.get_mut(wide(*key)) else { continue };
+        if *renumbered == ABSENT {
+            *renumbered = narrow(dictionary.len());
+            dictionary.push_of(&values.values, wide(*key));
+        }
+        *key = *renumbered;
+    }
+    dictionary.finish(None)
 }
 
 /// The tag column of rows that come whole, made of plain strings.

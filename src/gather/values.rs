@@ -71,7 +71,7 @@ fn offset_of(len: usize) -> i32 {
 }
 
 /// Strings end to end, with the offsets that cut them: Arrow's `Utf8` layout.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StringValues {
     /// `offsets[i]..offsets[i + 1]` is value `i`; never empty.
     offsets: Vec<i32>,

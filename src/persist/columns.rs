@@ -143,11 +143,9 @@ impl Column {
         let mut values: Vec<&str> = Vec::new();
         let mut keys_of: HashMap<&str, u32, RandomState> = HashMap::default();
         let mut bytes = 0;
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(tags.len());
-        for tag in &tags {
-            let dictionary = tag.values().as_string_opt::<i32>().ok_or_else(|| {
-                ArrowError::SchemaError("expected a dictionary of strings".to_owned())
-            })?;
+        let (dictionaries, places) = dictionaries(&tags)?;
+        let mut shared = Vec::with_capacity(dictionaries.len());
+        for dictionary in dictionaries {
             let mut shared_keys = Vec::with_capacity(dictionary.len());
             for value in dictionary {
                 let value = value.unwrap_or_default();
@@ -162,13 +160,13 @@ impl Column {
             if i32::try_from(bytes).is_err() {
                 return Ok(());
             }
-            // The key below a null is arbitrary; it stays below a null.
-            let shared = |key: &u32| usize::try_from(*key).ok().and_then(|it| shared_keys.get(it));
-            let keys =
-                tag.keys().values().iter().map(|key| shared(key).copied().unwrap_or_default());
-            let keys: Vec<u32> = keys.collect();
-            arrays.push(Arc::new(UInt32Array::try_new(keys.into(), tag.nulls().cloned())?));
+            shared.push(shared_keys);
         }
+        let arrays = tags.iter().zip(places).map(|(tag, place)| {
+            let keys = keys_in(tag, shared.get(place).map(Vec::as_slice).unwrap_or_default())?;
+            Ok(Arc::new(keys) as ArrayRef)
+        });
+        let arrays = arrays.collect::<Result<_, ArrowError>>()?;
         self.dictionary = Some(Arc::new(StringArray::from_iter_values(values)));
         self.arrays = arrays;
         Ok(())
@@ -226,6 +224,43 @@ impl Column {
         let keys = gathered.as_primitive::<UInt32Type>().clone();
         Ok(Arc::new(DictionaryArray::try_new(keys, Arc::clone(dictionary))?))
     }
+}
+
+/// The dictionaries of tag columns, each once, and for each column which it has: those of one shard
+/// often share theirs.
+///
+/// # Errors
+/// When one holds anything but strings: a mistake of ours.
+pub(super) fn dictionaries<'a>(
+    tags: &[&'a DictionaryArray<UInt32Type>],
+) -> Result<(Vec<&'a StringArray>, Vec<usize>), ArrowError> {
+    let mut known: Vec<&ArrayRef> = Vec::new();
+    let mut places = Vec::with_capacity(tags.len());
+    for tag in tags {
+        let place = known.iter().position(|it| ArrayRef::ptr_eq(it, tag.values()));
+        places.push(place.unwrap_or(known.len()));
+        if place.is_none() {
+            known.push(tag.values());
+        }
+    }
+    let strings = known.into_iter().map(|it| it.as_string_opt::<i32>());
+    let wrong = || ArrowError::SchemaError("expected a dictionary of strings".to_owned());
+    Ok((strings.collect::<Option<_>>().ok_or_else(wrong)?, places))
+}
+
+/// The keys of a tag column, each replaced by that in `translated`. The one below a null is
+/// arbitrary; it stays below a null.
+///
+/// # Errors
+/// Those of the array.
+pub(super) fn keys_in(
+    tag: &DictionaryArray<UInt32Type>,
+    translated: &[u32],
+) -> Result<UInt32Array, ArrowError> {
+    let of = |key: &u32| usize::try_from(*key).ok().and_then(|it| translated.get(it));
+    let keys: Vec<u32> =
+        tag.keys().values().iter().map(|it| of(it).copied().unwrap_or_default()).collect();
+    UInt32Array::try_new(keys.into(), tag.nulls().cloned())
 }
 
 /// About the bytes of an array's rows, the values of a dictionary not counted.

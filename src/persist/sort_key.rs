@@ -15,11 +15,11 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt32Type;
-use arrow_array::{Array, ArrayRef, StringArray, UInt32Array};
+use arrow_array::{ArrayRef, StringArray};
 use arrow_row::{Row, RowConverter, Rows, SortField};
 use arrow_schema::{ArrowError, DataType, Schema};
 
-use super::columns::Column;
+use super::columns::{self, Column};
 use crate::schema::TIME;
 
 /// Comparable keys of all rows.
@@ -97,15 +97,12 @@ fn present(schema: &Schema, names: &[impl AsRef<str>]) -> Vec<usize> {
 
 /// For each row of a tag column the rank of its value among all values of all batches.
 fn ranks(arrays: &[ArrayRef]) -> Result<Vec<ArrayRef>, ArrowError> {
-    let wrong = || ArrowError::SchemaError("expected a dictionary of strings".to_owned());
-    let mut tags = Vec::with_capacity(arrays.len());
-    for array in arrays {
-        let tag = array.as_dictionary_opt::<UInt32Type>().ok_or_else(wrong)?;
-        let dictionary: &StringArray = tag.values().as_string_opt::<i32>().ok_or_else(wrong)?;
-        tags.push((tag, dictionary));
-    }
+    let wrong = || ArrowError::SchemaError("expected a column of tags".to_owned());
+    let tags = arrays.iter().map(|it| it.as_dictionary_opt::<UInt32Type>());
+    let tags: Vec<_> = tags.collect::<Option<_>>().ok_or_else(wrong)?;
+    let (dictionaries, places) = columns::dictionaries(&tags)?;
     let strings = |dictionary| StringArray::iter(dictionary).map(Option::unwrap_or_default);
-    let mut values: Vec<&str> = tags.iter().flat_map(|(_, it)| strings(it)).collect();
+    let mut values: Vec<&str> = dictionaries.iter().flat_map(|it| strings(it)).collect();
     values.sort_unstable();
     values.dedup();
     let rank = |value: &str| {
@@ -113,16 +110,11 @@ fn ranks(arrays: &[ArrayRef]) -> Result<Vec<ArrayRef>, ArrowError> {
         u32::try_from(rank)
             .map_err(|_| ArrowError::SchemaError("expected fewer than 4 Gi tag values".to_owned()))
     };
-    tags.into_iter()
-        .map(|(tag, dictionary)| {
-            let ranks: Vec<u32> = strings(dictionary).map(rank).collect::<Result<_, _>>()?;
-            // The key below a null is arbitrary; so is the rank.
-            let rank_of = |key: &u32| usize::try_from(*key).ok().and_then(|it| ranks.get(it));
-            let keys = tag.keys().values().iter();
-            let of_rows: Vec<u32> =
-                keys.map(|key| rank_of(key).copied().unwrap_or_default()).collect();
-            let array = UInt32Array::try_new(of_rows.into(), tag.nulls().cloned())?;
-            Ok(Arc::new(array) as ArrayRef)
-        })
-        .collect()
+    let ranks = dictionaries.iter().map(|it| strings(it).map(rank).collect());
+    let ranks: Vec<Vec<u32>> = ranks.collect::<Result<_, _>>()?;
+    let of_rows = tags.into_iter().zip(places).map(|(tag, place)| {
+        let ranks = ranks.get(place).map(Vec::as_slice).unwrap_or_default();
+        Ok(Arc::new(columns::keys_in(tag, ranks)?) as ArrayRef)
+    });
+    of_rows.collect()
 }

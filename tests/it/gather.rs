@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use peristyle::gather::{AppendError, Atomicity, SeriesIndex};
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt32Type;
+use arrow_array::{Array, ArrayRef, StringArray};
+use peristyle::gather::{AppendError, Atomicity, Chunk, SeriesIndex};
 use peristyle::timestamp::Timestamp;
 
 use crate::support::{Row, Shard, Value};
@@ -296,6 +299,53 @@ fn builders_keep_working_after_a_seal() {
         assert_eq!(rows.len(), 10, "round {round}");
         assert_eq!(rows[4].tags.get("host").map(String::as_str), Some("h1"));
     }
+}
+
+/// The dictionary of a chunk of rows with these hosts, and whether a chunk before accounts for it.
+fn chunk_of(shard: &mut Shard, hosts: &[&str]) -> (ArrayRef, bool) {
+    for host in hosts {
+        append(shard, "m", &[("host", host)], &[("f", Value::Int(1))], 1).unwrap();
+    }
+    let chunks = shard.chunks();
+    let [Chunk { batch, bytes, .. }] = chunks.as_slice() else { panic!("{chunks:?}") };
+    let tags = batch.column_by_name("host").unwrap().as_dictionary::<UInt32Type>();
+    let found: Vec<_> = tags.downcast_dict::<StringArray>().unwrap().into_iter().collect();
+    assert_eq!(found, hosts.iter().copied().map(Some).collect::<Vec<_>>());
+    assert!(*bytes <= batch.get_array_memory_size());
+    let is_shared = batch.get_array_memory_size() - bytes == tags.values().get_array_memory_size();
+    assert!(is_shared || batch.get_array_memory_size() == *bytes);
+    (Arc::clone(tags.values()), is_shared)
+}
+
+#[test]
+fn chunks_without_a_new_tag_value_share_one_dictionary() {
+    let mut shard = Shard::new();
+    let strings = |values: &ArrayRef| {
+        let values = values.as_string::<i32>().iter().flatten();
+        values.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (first, is_shared) = chunk_of(&mut shard, &["a", "b", "c"]);
+    assert_eq!((strings(&first).concat(), is_shared), ("abc".to_owned(), false));
+    let (second, is_shared) = chunk_of(&mut shard, &["b"]);
+    assert_eq!((strings(&second).concat(), is_shared), ("abc".to_owned(), false));
+    let (third, is_shared) = chunk_of(&mut shard, &["c", "c", "a"]);
+    assert!(ArrayRef::ptr_eq(&second, &third) && is_shared);
+    let (fourth, is_shared) = chunk_of(&mut shard, &["d", "b"]);
+    assert_eq!((strings(&fourth).concat(), is_shared), ("db".to_owned(), false));
+    let (fifth, is_shared) = chunk_of(&mut shard, &["a"]);
+    assert_eq!((strings(&fifth).concat(), is_shared), ("abcd".to_owned(), false));
+}
+
+#[test]
+fn a_dictionary_of_more_than_32_values_a_row_is_not_shared() {
+    let hosts: Vec<_> = (0..64).map(|host| format!("host{host}")).collect();
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let mut shard = Shard::new();
+    chunk_of(&mut shard, &hosts[..63]);
+    assert_eq!(chunk_of(&mut shard, &hosts[..1]).0.len(), 63);
+    chunk_of(&mut shard, &hosts);
+    assert_eq!(chunk_of(&mut shard, &hosts[..1]).0.len(), 1);
+    assert_eq!(chunk_of(&mut shard, &hosts[..2]).0.len(), 64);
 }
 
 /// Each of a thousand columns has a value in one row. The slots of all other rows were made by the

@@ -25,9 +25,9 @@ impl TableBuilder {
             )]
             sealed.expect("arrays that match their schema")
         });
-        let rows = open.as_ref().map_or(0, RecordBatch::num_rows);
         // The pieces of the open chunk share its buffers: the first one is accounted for all.
-        let mut open_bytes = open.as_ref().map_or(0, RecordBatch::get_array_memory_size);
+        let (open, mut open_bytes) = open.unzip();
+        let rows = open.as_ref().map_or(0, RecordBatch::num_rows);
         let mut chunks = Vec::with_capacity(2 * wholes.len() + 1);
         let chunk =
             |batch, bytes| Chunk { measurement: Arc::clone(&self.measurement), batch, bytes };
@@ -39,7 +39,7 @@ impl TableBuilder {
                 && end > start
             {
                 let piece = open.slice(start, end - start);
-                chunks.push(chunk(piece, std::mem::take(&mut open_bytes)));
+                chunks.push(chunk(piece, open_bytes.take().unwrap_or(0)));
                 start = end;
             }
             chunks.extend(wholes.next().map(|whole| chunk(whole.batch, whole.bytes)));
@@ -52,7 +52,9 @@ impl TableBuilder {
     ///
     /// Field columns move; tag columns are gathered from the series numbers. Columns without a
     /// value in this chunk are left out.
-    fn seal_open(&mut self) -> Result<RecordBatch, ArrowError> {
+    ///
+    /// Also its bytes, without those of dictionaries that a chunk before accounts for.
+    fn seal_open(&mut self) -> Result<(RecordBatch, usize), ArrowError> {
         let rows = std::mem::take(&mut self.rows);
         let known = self.measurement.fields();
         let (time, time_ns) = self.times.finish();
@@ -65,11 +67,16 @@ impl TableBuilder {
         let series_rows = std::mem::take(&mut self.series_rows);
         let series = SeriesRows::new(&self.series, &series_rows, rows);
         let mut keys = series.keys(&self.series, self.columns.len()).into_iter();
+        let mut taken_bytes = 0;
         for column in &mut self.columns {
             let keys = keys.next().flatten();
             let Some(field) = column.slot.and_then(|slot| known.get(slot)) else { continue };
-            let array = match &column.values {
-                Values::Tag(values) => keys.map(|keys| series.finish(keys, values)),
+            let array = match &mut column.values {
+                Values::Tag(values) => keys.map(|keys| {
+                    let (tags, taken) = series.finish(keys, values);
+                    taken_bytes += taken;
+                    tags
+                }),
                 _ => column.finish(rows, self.measurement.unsigned()),
             };
             if let Some(array) = array {
@@ -77,7 +84,9 @@ impl TableBuilder {
                 arrays.push(array);
             }
         }
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
+        let bytes = batch.get_array_memory_size() - taken_bytes;
+        Ok((batch, bytes))
     }
 
     /// Forgets all series and tag values: there are too many to keep. Only right after a seal.
