@@ -344,17 +344,17 @@ impl Database {
         table.atomicity = Atomicity::Rows;
         let added = table.row_count() - touched.rows + table.whole_count();
         table.measurement().add_rows(added as u64);
-        let held = Held { row_bytes: table.row_bytes(), series_bytes: table.series_bytes() };
-        let before = std::mem::replace(&mut table.held, held);
-        self.row_bytes = (self.row_bytes + held.row_bytes).saturating_sub(before.row_bytes);
-        let series_bytes = self.series_bytes + held.series_bytes;
-        self.series_bytes = series_bytes.saturating_sub(before.series_bytes);
-        if !table.is_adopted() {
+        let bytes = table.row_bytes();
+        let before = std::mem::replace(&mut table.held.row_bytes, bytes);
+        self.row_bytes = (self.row_bytes + bytes).saturating_sub(before);
+        let is_chunk = table.row_count() >= limits.rows_per_chunk
+            || bytes >= CHUNK_BYTES_MAX
+            || table.whole_count() > 0;
+        let is_adopted = table.is_adopted();
+        self.account_series(at);
+        if !is_adopted {
             self.release(touched.table);
-        } else if table.row_count() >= limits.rows_per_chunk
-            || held.row_bytes >= CHUNK_BYTES_MAX
-            || table.whole_count() > 0
-        {
+        } else if is_chunk {
             self.seal_table(at);
         }
     }
@@ -386,16 +386,22 @@ impl Database {
         if is_full {
             self.forget_series(at);
         }
+        self.account_series(at);
     }
 
     /// Forgets the series of a table without rows, and the raw keys that lead to them.
     fn forget_series(&mut self, at: usize) {
         let Some(table) = self.tables.get_mut(at) else { return };
         table.forget_series();
+        self.cache.clear();
+        self.account_series(at);
+    }
+
+    fn account_series(&mut self, at: usize) {
+        let Some(table) = self.tables.get_mut(at) else { return };
         let after = table.series_bytes();
         let before = std::mem::replace(&mut table.held.series_bytes, after);
         self.series_bytes = (self.series_bytes + after).saturating_sub(before);
-        self.cache.clear();
     }
 
     /// Drops the rows of the tables that `is_stored`: a replay met rows that are in files.

@@ -96,6 +96,7 @@ pub(super) struct TagValues {
     /// All of them, for chunks that bring no new one: each would copy its own, and its writer look
     /// each of them up.
     shared: Option<ArrayRef>,
+    shared_bytes: usize,
 }
 
 /// Values of a shared dictionary for each row of a chunk that takes it, at most.
@@ -110,6 +111,7 @@ impl Default for TagValues {
             last: 0,
             sealed: 0,
             shared: None,
+            shared_bytes: 0,
         }
     }
 }
@@ -135,7 +137,10 @@ impl TagValues {
     }
 
     pub(super) fn byte_len(&self) -> usize {
-        self.values.byte_len() + self.values.len() * 16 + self.shared_bytes()
+        if self.values.len() == 0 {
+            return 0;
+        }
+        self.values.byte_len() + self.values.len() * 16 + self.shared_bytes
     }
 
     /// The dictionary of a chunk of so many rows, if it is to be that of all values: none is new
@@ -144,18 +149,16 @@ impl TagValues {
         let len = self.values.len();
         if std::mem::replace(&mut self.sealed, len) != len {
             self.shared = None;
+            self.shared_bytes = 0;
             return None;
         }
         if len / SHARED_VALUES_MAX > rows {
             return None;
         }
-        let taken_bytes = self.shared_bytes();
         let all = || Arc::new(self.values.clone().finish(None)) as ArrayRef;
-        Some((Arc::clone(self.shared.get_or_insert_with(all)), taken_bytes))
-    }
-
-    fn shared_bytes(&self) -> usize {
-        self.shared.as_ref().map_or(0, Array::get_array_memory_size)
+        let shared = Arc::clone(self.shared.get_or_insert_with(all));
+        let bytes = shared.get_array_memory_size();
+        Some((shared, std::mem::replace(&mut self.shared_bytes, bytes)))
     }
 }
 

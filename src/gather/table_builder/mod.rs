@@ -77,6 +77,8 @@ pub struct TableBuilder {
     rows: usize,
     times: TimeValues,
     series: SeriesSet,
+    /// Of the values of all tag columns.
+    dictionary_bytes: usize,
     series_rows: Vec<SeriesIndex>,
     row_series: SeriesIndex,
     /// Sorted by column, each at most once.
@@ -110,6 +112,7 @@ impl TableBuilder {
             rows: 0,
             times: TimeValues::default(),
             series: SeriesSet::default(),
+            dictionary_bytes: 0,
             series_rows: Vec::new(),
             row_series: SeriesIndex::NONE,
             row_tags: Vec::new(),
@@ -174,11 +177,17 @@ impl TableBuilder {
 
     /// Bytes of series and tag values, which outlive a seal.
     pub(super) fn series_bytes(&self) -> usize {
+        debug_assert_eq!(self.dictionary_bytes, self.count_dictionary_bytes());
+        self.series.byte_len() + self.dictionary_bytes
+    }
+
+    /// The slow twin of the field.
+    fn count_dictionary_bytes(&self) -> usize {
         let dictionary = |column: &ColumnBuilder| match &column.values {
             Values::Tag(values) => values.byte_len(),
             _ => 0,
         };
-        self.series.byte_len() + self.columns.iter().map(dictionary).sum::<usize>()
+        self.columns.iter().map(dictionary).sum()
     }
 
     /// Foresees the next key of the open row from the `window` of bytes at its place.
@@ -309,6 +318,9 @@ impl TableBuilder {
         self.series_rows.truncate(self.rows);
         for index in self.pending.drain(self.row_pending..) {
             if let Some(column) = self.columns.get_mut(index.as_usize()) {
+                if let Values::Tag(values) = &column.values {
+                    self.dictionary_bytes -= values.byte_len();
+                }
                 column.unset();
             }
         }

@@ -60,7 +60,12 @@ impl TableBuilder {
     #[inline]
     pub fn intern_tag(&mut self, column: ColumnIndex, value: &str) -> TagKey {
         match self.columns.get_mut(column.as_usize()).map(|it| &mut it.values) {
-            Some(Values::Tag(values)) => values.intern(value),
+            Some(Values::Tag(values)) => {
+                let before = values.byte_len();
+                let key = values.intern(value);
+                self.dictionary_bytes += values.byte_len() - before;
+                key
+            }
             _ => TagKey(0),
         }
     }

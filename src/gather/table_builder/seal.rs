@@ -73,7 +73,9 @@ impl TableBuilder {
             let Some(field) = column.slot.and_then(|slot| known.get(slot)) else { continue };
             let array = match &mut column.values {
                 Values::Tag(values) => keys.map(|keys| {
+                    self.dictionary_bytes -= values.byte_len();
                     let (tags, taken) = series.finish(keys, values);
+                    self.dictionary_bytes += values.byte_len();
                     taken_bytes += taken;
                     tags
                 }),
@@ -92,6 +94,7 @@ impl TableBuilder {
     /// Forgets all series and tag values: there are too many to keep. Only right after a seal.
     pub(in crate::gather) fn forget_series(&mut self) {
         self.series = SeriesSet::default();
+        self.dictionary_bytes = 0;
         self.tag_order.forget_values();
         for column in &mut self.columns {
             if let Values::Tag(values) = &mut column.values {

@@ -129,10 +129,11 @@ impl TableBuilder {
 
     /// Returns the value's place in the dictionary, unless it went to a field.
     fn put_tag(&mut self, index: ColumnIndex, value: &str) -> Result<Option<TagKey>, AppendError> {
-        if let Some(column) = self.columns.get_mut(index.as_usize())
-            && let (Role::Tag, Values::Tag(values)) = (column.role, &mut column.values)
-        {
-            let key = values.intern(value);
+        let is_open_tag = self.column(index).is_some_and(|column| {
+            column.role == Role::Tag && matches!(column.values, Values::Tag(_))
+        });
+        if is_open_tag {
+            let key = self.intern_tag(index, value);
             self.push_tag(index, key)?;
             return Ok(Some(key));
         }
