@@ -40,7 +40,8 @@ pub enum ClientError {
         encoding: &'static str,
         /// What broke.
         what: Broken,
-        /// Offset of the first byte, in the body as received, that could not be used.
+        /// Offset of the first byte, in the body as received, that could not be used; of zstd
+        /// where the frame begins that could not.
         byte: usize,
     },
     /// A database that is to be made and is there already.

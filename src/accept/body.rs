@@ -50,7 +50,7 @@ const KEPT_BYTES_MIN: u64 = 64 << 10;
 /// Room behind a body for the slack that decoders want.
 const SLACK: usize = 128;
 
-/// Empty buffers with capacity.
+/// Buffers that nobody uses, with whatever they held last.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     buffers: RefCell<Vec<Vec<u8>>>,
@@ -62,6 +62,13 @@ impl Pool {
     /// An empty buffer for a body of `expected` bytes; its drop puts it back. What it has beyond
     /// that is not accounted, so that a small body does not get a large one.
     pub(super) fn take(self: &Rc<Self>, expected: u64) -> Pooled {
+        let mut pooled = self.take_used(expected);
+        pooled.bytes.clear();
+        pooled
+    }
+
+    /// As [`Self::take`], with what it held last: for who replaces that.
+    pub(super) fn take_used(self: &Rc<Self>, expected: u64) -> Pooled {
         let expected = usize::try_from(expected).unwrap_or(usize::MAX);
         let max = expected.saturating_mul(2).max(SPARE_BYTES_MAX);
         let mut buffers = self.buffers.borrow_mut();
@@ -92,10 +99,9 @@ pub(super) struct Pooled {
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
+        let bytes = std::mem::take(&mut self.bytes);
         let sum = self.pool.bytes.get() + bytes.capacity();
         if (1..=POOLED_BYTES_MAX).contains(&bytes.capacity()) && sum <= POOL_BYTES_MAX {
-            bytes.clear();
             self.pool.bytes.set(sum);
             self.pool.buffers.borrow_mut().push(bytes);
         }

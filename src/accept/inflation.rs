@@ -65,7 +65,7 @@ pub(super) async fn inflate(
             let inflated = context.pool.take(0);
             return Ok(Ready { encoding, inflated, turn, is_bulk: false });
         }
-        let mut inflated = context.pool.take(comes_to as u64);
+        let mut inflated = context.pool.take_used(comes_to as u64);
         let here = Limits { inflated_bytes_max: max.min(limits.inflated_bytes_max), ..*limits };
         let done = context.inflater.borrow_mut().inflate(
             encoding,
@@ -82,7 +82,8 @@ pub(super) async fn inflate(
         }
     }
     let turn = context.bulk.turns.take(tenant, encoding, held).await;
-    let mut inflated = context.pool.take(0);
+    let mut inflated =
+        if is_plain { context.pool.take(0) } else { context.pool.take_used(comes_to as u64) };
     if !is_plain {
         beside(&context.bulk, *limits, encoding, received, &mut inflated, account).await?;
     }

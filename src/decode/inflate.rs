@@ -138,8 +138,9 @@ impl Default for Inflater {
 }
 
 impl Inflater {
-    /// Appends the inflated `input` to `output`, which is empty.
+    /// Inflates `input` to `output`, in place of what that holds.
     ///
+    /// What it holds is no zeros to be written first: a buffer that is used again costs less.
     /// `reserve` is asked before the output grows and told what it holds after every step.
     ///
     /// # Errors
@@ -163,21 +164,36 @@ impl Inflater {
         let declared = encoding.declared(input);
         target.expect(declared, input.len())?;
         match encoding {
+            Encoding::Gzip if gzip_whole(&mut self.whole, input, declared, &mut target) => {
+                target.check(input.len())
+            }
+            _ => {
+                target.output.clear();
+                self.by_parts(encoding, input, limits, &mut target)
+            }
+        }
+    }
+
+    fn by_parts(
+        &mut self,
+        encoding: Encoding,
+        input: &[u8],
+        limits: &Limits,
+        target: &mut Target<'_, '_>,
+    ) -> Result<(), WriteError> {
+        match encoding {
             Encoding::Identity => {
                 target.output.extend_from_slice(input);
                 target.check(input.len())
             }
-            Encoding::Gzip if gzip_whole(&mut self.whole, input, declared, &mut target) => {
-                target.check(input.len())
-            }
-            Encoding::Gzip => gzip(&mut self.raw, input, &mut target),
-            Encoding::Deflate => self.deflate(input, &mut target),
+            Encoding::Gzip => gzip(&mut self.raw, input, target),
+            Encoding::Deflate => self.deflate(input, target),
             Encoding::Zstd => {
                 let decoder = match &mut self.zstd {
                     Some(decoder) => decoder,
                     empty => empty.insert(new_decoder(limits)?),
                 };
-                zstd(decoder, input, &mut target)
+                zstd(decoder, input, target)
             }
         }
     }
@@ -207,6 +223,7 @@ impl Target<'_, '_> {
     fn expect(&mut self, declared: Option<usize>, input: usize) -> Result<(), WriteError> {
         match declared {
             Some(bytes) if self.allows(bytes, input) && bytes >= self.output.capacity() => {
+                self.output.clear();
                 self.reserve_for(bytes.saturating_add(1).max(OUTPUT_BYTES_MIN))
             }
             _ => Ok(()),
@@ -292,7 +309,7 @@ fn inflate_stream(
 }
 
 /// Inflates a body of one member, which comes to what it declares, in one piece. False, and an
-/// empty output, where it does not, or may not: by parts it is found out what is wrong.
+/// output of no use, where it does not, or may not: by parts it is found out what is wrong.
 ///
 /// What stands between the data and a trailer that fits them is not looked at; no encoder writes
 /// anything there, and nothing of the data can be missing.
@@ -310,11 +327,7 @@ fn gzip_whole(
     }
     target.output.resize(len, 0);
     let inflated = whole.deflate_decompress(data, target.output);
-    let is_whole = inflated == Ok(len) && gzip_trailer(input, end, target.output).is_ok();
-    if !is_whole {
-        target.output.clear();
-    }
-    is_whole
+    inflated == Ok(len) && gzip_trailer(input, end, target.output).is_ok()
 }
 
 fn gzip(raw: &mut Decompress, input: &[u8], target: &mut Target<'_, '_>) -> Result<(), WriteError> {
@@ -400,19 +413,22 @@ fn zstd(
     let data_broken = |at| broken("zstd", Broken::Data, at);
     decoder.reinit().map_err(|_| data_broken(0))?;
     let mut source = InBuffer::around(input);
-    let mut is_between_frames = true;
+    let (mut is_between_frames, mut frame) = (true, 0);
     while !(is_between_frames && source.pos() == input.len()) {
         let at = source.pos();
-        if is_between_frames && !is_zstd_frame(input.get(at..).unwrap_or_default()) {
-            return Err(broken("zstd", not_a_frame(input, at), at));
+        if is_between_frames {
+            frame = at;
+            if !is_zstd_frame(input.get(at..).unwrap_or_default()) {
+                return Err(broken("zstd", not_a_frame(input, at), at));
+            }
         }
         target.make_room()?;
         let len_before = target.output.len();
         let mut sink = OutBuffer::around_pos(&mut *target.output, len_before);
         let remaining = decoder.run(&mut source, &mut sink);
         let produced = sink.pos() - len_before;
-        let remaining =
-            remaining.map_err(|error| broken("zstd", zstd_cause(&error), source.pos()))?;
+        // How far it got depends on the room that there was.
+        let remaining = remaining.map_err(|error| broken("zstd", zstd_cause(&error), frame))?;
         target.check(source.pos())?;
         is_between_frames = remaining == 0;
         if source.pos() == at && produced == 0 && !is_between_frames {

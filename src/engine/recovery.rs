@@ -372,7 +372,6 @@ impl<'a> Replay<'a> {
 
     /// The body of a record, inflated, into `self.body`.
     fn inflate(&mut self, encoding: Encoding, record: &Record<'_>) -> Result<(), ServerError> {
-        self.body.clear();
         // What was taken once is taken again, whatever may be taken by the settings of this run.
         let limits = Limits {
             inflated_bytes_max: usize::MAX,

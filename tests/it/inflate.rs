@@ -32,13 +32,22 @@ fn zstd(data: &[u8]) -> Vec<u8> {
 }
 
 fn inflate_with(limits: &Limits, encoding: Encoding, input: &[u8]) -> Result<Vec<u8>, ClientError> {
-    let mut output = Vec::new();
     let mut inflater = Inflater::default();
-    match inflater.inflate(encoding, input, &mut output, limits, &mut |_| Ok(())) {
+    let mut inflate_to = |mut output| match inflater.inflate(
+        encoding,
+        input,
+        &mut output,
+        limits,
+        &mut |_| Ok(()),
+    ) {
         Ok(()) => Ok(output),
         Err(WriteError::Client(error)) => Err(error),
         Err(other) => panic!("unexpected: {other}"),
-    }
+    };
+    // What a buffer held before is not seen, be it shorter or longer than what comes.
+    let [fresh, short, long] = [0, 3, 70_000].map(|len| inflate_to(vec![0xaa; len]));
+    assert_eq!((&fresh, &fresh), (&short, &long), "{encoding:?}");
+    fresh
 }
 
 fn inflate(encoding: Encoding, input: &[u8]) -> Result<Vec<u8>, ClientError> {
