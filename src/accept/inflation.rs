@@ -82,11 +82,13 @@ pub(super) async fn inflate(
         }
     }
     let turn = context.bulk.turns.take(tenant, encoding, held).await;
-    let mut inflated =
-        if is_plain { context.pool.take(0) } else { context.pool.take_used(comes_to as u64) };
-    if !is_plain {
+    let inflated = if is_plain {
+        context.pool.take(0)
+    } else {
+        let mut inflated = context.pool.take_used(comes_to as u64);
         beside(&context.bulk, *limits, encoding, received, &mut inflated, account).await?;
-    }
+        inflated
+    };
     Ok(Ready { encoding, inflated, turn, is_bulk: true })
 }
 

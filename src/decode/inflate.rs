@@ -140,7 +140,7 @@ impl Default for Inflater {
 impl Inflater {
     /// Inflates `input` to `output`, in place of what that holds.
     ///
-    /// What it holds is no zeros to be written first: a buffer that is used again costs less.
+    /// What it holds need not be zeroed first, so that a buffer that is used again costs less.
     /// `reserve` is asked before the output grows and told what it holds after every step.
     ///
     /// # Errors
@@ -163,37 +163,24 @@ impl Inflater {
         let mut target = Target { output, max, free, ratio_max, reserve };
         let declared = encoding.declared(input);
         target.expect(declared, input.len())?;
-        match encoding {
-            Encoding::Gzip if gzip_whole(&mut self.whole, input, declared, &mut target) => {
-                target.check(input.len())
-            }
-            _ => {
-                target.output.clear();
-                self.by_parts(encoding, input, limits, &mut target)
-            }
+        let is_gzip = encoding == Encoding::Gzip;
+        if is_gzip && gzip_whole(&mut self.whole, input, declared, &mut target) {
+            return target.check(input.len());
         }
-    }
-
-    fn by_parts(
-        &mut self,
-        encoding: Encoding,
-        input: &[u8],
-        limits: &Limits,
-        target: &mut Target<'_, '_>,
-    ) -> Result<(), WriteError> {
+        target.output.clear();
         match encoding {
             Encoding::Identity => {
                 target.output.extend_from_slice(input);
                 target.check(input.len())
             }
-            Encoding::Gzip => gzip(&mut self.raw, input, target),
-            Encoding::Deflate => self.deflate(input, target),
+            Encoding::Gzip => gzip(&mut self.raw, input, &mut target),
+            Encoding::Deflate => self.deflate(input, &mut target),
             Encoding::Zstd => {
                 let decoder = match &mut self.zstd {
                     Some(decoder) => decoder,
                     empty => empty.insert(new_decoder(limits)?),
                 };
-                zstd(decoder, input, target)
+                zstd(decoder, input, &mut target)
             }
         }
     }

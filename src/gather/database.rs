@@ -339,6 +339,7 @@ impl Database {
         if let Some(is_touched) = self.is_touched.get_mut(at) {
             *is_touched = false;
         }
+        self.account_series(at);
         let limits = *self.registry.limits();
         let Some(table) = self.tables.get_mut(at) else { return };
         table.atomicity = Atomicity::Rows;
@@ -347,14 +348,12 @@ impl Database {
         let bytes = table.row_bytes();
         let before = std::mem::replace(&mut table.held.row_bytes, bytes);
         self.row_bytes = (self.row_bytes + bytes).saturating_sub(before);
-        let is_chunk = table.row_count() >= limits.rows_per_chunk
-            || bytes >= CHUNK_BYTES_MAX
-            || table.whole_count() > 0;
-        let is_adopted = table.is_adopted();
-        self.account_series(at);
-        if !is_adopted {
+        if !table.is_adopted() {
             self.release(touched.table);
-        } else if is_chunk {
+        } else if table.row_count() >= limits.rows_per_chunk
+            || bytes >= CHUNK_BYTES_MAX
+            || table.whole_count() > 0
+        {
             self.seal_table(at);
         }
     }
@@ -385,8 +384,9 @@ impl Database {
         self.chunks.extend(chunks);
         if is_full {
             self.forget_series(at);
+        } else {
+            self.account_series(at);
         }
-        self.account_series(at);
     }
 
     /// Forgets the series of a table without rows, and the raw keys that lead to them.

@@ -94,9 +94,8 @@ pub(super) struct TagValues {
     /// How many values there were at the last seal.
     sealed: usize,
     /// All of them, for chunks that bring no new one: each would copy its own, and its writer look
-    /// each of them up.
-    shared: Option<ArrayRef>,
-    shared_bytes: usize,
+    /// each of them up. And their bytes.
+    shared: Option<(ArrayRef, usize)>,
 }
 
 /// Values of a shared dictionary for each row of a chunk that takes it, at most.
@@ -111,7 +110,6 @@ impl Default for TagValues {
             last: 0,
             sealed: 0,
             shared: None,
-            shared_bytes: 0,
         }
     }
 }
@@ -140,7 +138,11 @@ impl TagValues {
         if self.values.len() == 0 {
             return 0;
         }
-        self.values.byte_len() + self.values.len() * 16 + self.shared_bytes
+        self.values.byte_len() + self.values.len() * 16 + self.shared_bytes()
+    }
+
+    fn shared_bytes(&self) -> usize {
+        self.shared.as_ref().map_or(0, |(_, bytes)| *bytes)
     }
 
     /// The dictionary of a chunk of so many rows, if it is to be that of all values: none is new
@@ -149,16 +151,18 @@ impl TagValues {
         let len = self.values.len();
         if std::mem::replace(&mut self.sealed, len) != len {
             self.shared = None;
-            self.shared_bytes = 0;
             return None;
         }
         if len / SHARED_VALUES_MAX > rows {
             return None;
         }
-        let all = || Arc::new(self.values.clone().finish(None)) as ArrayRef;
-        let shared = Arc::clone(self.shared.get_or_insert_with(all));
-        let bytes = shared.get_array_memory_size();
-        Some((shared, std::mem::replace(&mut self.shared_bytes, bytes)))
+        let taken_bytes = self.shared_bytes();
+        let (shared, _) = self.shared.get_or_insert_with(|| {
+            let all = self.values.clone().finish(None);
+            let bytes = all.get_array_memory_size();
+            (Arc::new(all), bytes)
+        });
+        Some((Arc::clone(shared), taken_bytes))
     }
 }
 

@@ -73,9 +73,7 @@ impl TableBuilder {
             let Some(field) = column.slot.and_then(|slot| known.get(slot)) else { continue };
             let array = match &mut column.values {
                 Values::Tag(values) => keys.map(|keys| {
-                    self.dictionary_bytes -= values.byte_len();
                     let (tags, taken) = series.finish(keys, values);
-                    self.dictionary_bytes += values.byte_len();
                     taken_bytes += taken;
                     tags
                 }),
@@ -86,6 +84,7 @@ impl TableBuilder {
                 arrays.push(array);
             }
         }
+        self.dictionary_bytes = self.count_dictionary_bytes();
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
         let bytes = batch.get_array_memory_size() - taken_bytes;
         Ok((batch, bytes))

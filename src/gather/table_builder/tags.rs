@@ -132,21 +132,18 @@ impl TableBuilder {
         let is_open_tag = self.column(index).is_some_and(|column| {
             column.role == Role::Tag && matches!(column.values, Values::Tag(_))
         });
-        if is_open_tag {
-            let key = self.intern_tag(index, value);
-            self.push_tag(index, key)?;
-            return Ok(Some(key));
+        if !is_open_tag {
+            let is_string_field = self.column(index).is_some_and(|column| {
+                column.role == Role::Field && matches!(column.values, Values::String(_))
+            });
+            if is_string_field {
+                self.has_tag_in_field = true;
+                self.append_str(index, value)?;
+                return Ok(None);
+            }
+            self.take_role(index, Role::Tag)?;
+            self.open_tag(index);
         }
-        let is_string_field = self.column(index).is_some_and(|column| {
-            column.role == Role::Field && matches!(column.values, Values::String(_))
-        });
-        if is_string_field {
-            self.has_tag_in_field = true;
-            self.append_str(index, value)?;
-            return Ok(None);
-        }
-        self.take_role(index, Role::Tag)?;
-        self.open_tag(index);
         let key = self.intern_tag(index, value);
         self.push_tag(index, key)?;
         Ok(Some(key))
